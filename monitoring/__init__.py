@@ -1,0 +1,1 @@
+"""What shows a running cluster: metrics, dashboards and scrape configuration."""

@@ -1,0 +1,1 @@
+"""Grafana dashboards, and the scripts that make them."""

@@ -1,0 +1,190 @@
+"""A store in memory that takes the core's records literally and refuses any that would break the tiling."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from windrow.common.blocks import check_block
+from windrow.common.ranges import RangeSet
+from windrow.common.words import TERMINAL_STATES, FailureKind, Fence, JobId, NodeId
+from windrow.scheduler.core.records import (
+    DropAttempts,
+    DropChunk,
+    LeaseChunk,
+    PutAttempt,
+    PutChunk,
+    PutFailure,
+    PutInput,
+    PutJob,
+    PutLosses,
+    PutNode,
+    PutValues,
+    Record,
+    ReopenItems,
+    SetJob,
+    ShortenChunk,
+    Snapshot,
+    StoredAttempt,
+    StoredChunk,
+    StoredInput,
+    StoredJob,
+    StoredLosses,
+    StoredNode,
+)
+
+
+class ModelJob:
+    """What the store knows of one job."""
+
+    def __init__(self, put: PutJob) -> None:
+        self.put = put
+        self.last = SetJob(put.no, put.state, put.total, put.open, 0, "", 0, 0, 0, 0, None)
+        self.inputs: list[PutInput] = []
+        self.values = RangeSet()
+        self.failed = RangeSet()
+        self.attempts: dict[int, StoredAttempt] = {}
+        self.losses: list[StoredLosses] = []
+        self.kinds: dict[int, FailureKind] = {}
+
+    @property
+    def terminal(self) -> bool:
+        return self.last.state in TERMINAL_STATES
+
+    def stored(self) -> StoredJob:
+        put, last = self.put, self.last
+        return StoredJob(
+            no=put.no,
+            id=put.id,
+            task=put.task,
+            name=put.name,
+            options=put.options,
+            stream=put.stream,
+            key=put.key,
+            after=put.after,
+            numbers=put.numbers,
+            total=last.total,
+            open=last.open,
+            state=last.state,
+            generation=last.generation,
+            reason=last.reason,
+            retried=last.retried,
+            created_wall=put.created_wall,
+            finished_wall=last.finished_wall,
+            done=self.values.bounds,
+            quarantined=self.failed.bounds,
+            inputs=tuple(StoredInput(i.base, i.count, len(i.block), i.digest, i.due_wall) for i in self.inputs),
+            attempts=tuple(self.attempts.values()),
+            losses=tuple(self.losses),
+        )
+
+
+class ModelStore:
+    """The durable facts, kept as values."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.jobs: dict[int, ModelJob] = {}
+        self.chunks: dict[Fence, StoredChunk] = {}
+        self.nodes: dict[NodeId, StoredNode] = {}
+        self.commits = 0
+
+    def begin_epoch(self) -> int:
+        self.epoch += 1
+        return self.epoch
+
+    def find_job(self, job: JobId) -> StoredJob | None:
+        return next((each.stored() for each in self.jobs.values() if each.put.id == job), None)
+
+    def load(self) -> Snapshot:
+        return Snapshot(
+            epoch=self.epoch,
+            cluster="sim",
+            secret=b"s" * 32,
+            last_job_no=max(self.jobs, default=0),
+            jobs=tuple(job.stored() for job in self.jobs.values() if not job.terminal),
+            chunks=tuple(self.chunks.values()),
+            nodes=tuple(self.nodes.values()),
+        )
+
+    def commit(self, records: Sequence[Record]) -> None:
+        self.commits += 1
+        for record in records:
+            self._apply(record)
+
+    def _apply(self, record: Record) -> None:  # noqa: C901  (one arm a record type)
+        match record:
+            case PutJob():
+                assert record.no not in self.jobs
+                self.jobs[record.no] = ModelJob(record)
+            case SetJob():
+                self.jobs[record.no].last = record
+                if self.jobs[record.no].terminal:
+                    self._check_end(self.jobs[record.no])
+            case PutInput():
+                job = self.jobs[record.no]
+                assert record.base == sum(each.count for each in job.inputs), "inputs must follow one another"
+                check_block(record.block, record.count)
+                job.inputs.append(record)
+            case PutChunk():
+                assert record.fence not in self.chunks
+                live = [c for c in self.chunks.values() if c.no == record.no]
+                job = self.jobs[record.no]
+                for chunk in live:
+                    rest = RangeSet.from_bounds(chunk.bounds)
+                    rest.subtract(job.values)
+                    rest.subtract(job.failed)
+                    assert not rest.overlaps(record.start, record.stop), "two live fences over one index"
+                self.chunks[record.fence] = StoredChunk(
+                    record.fence, record.no, (record.start, record.stop), record.node, False
+                )
+            case LeaseChunk():
+                self.chunks[record.fence] = dataclasses.replace(self.chunks[record.fence], leased=True)
+            case ShortenChunk():
+                self.chunks[record.fence] = dataclasses.replace(self.chunks[record.fence], bounds=record.bounds)
+            case DropChunk():
+                del self.chunks[record.fence]
+            case PutValues():
+                self._put_values(self.jobs[record.no], record)
+            case PutFailure():
+                if record.final:
+                    job = self.jobs[record.no]
+                    assert record.item not in job.values, "an outcome came twice"
+                    assert record.item not in job.failed, "an outcome came twice"
+                    job.failed.add(record.item, record.item + 1)
+                    job.kinds[record.item] = record.kind
+            case PutAttempt():
+                self.jobs[record.no].attempts[record.item] = StoredAttempt(
+                    record.item, record.attempts, record.due_wall, record.suspect
+                )
+            case PutLosses():
+                self.jobs[record.no].losses.append(StoredLosses(record.start, record.stop, record.losses))
+            case ReopenItems():
+                job = self.jobs[record.no]
+                for part in record.ranges:
+                    assert job.failed.covers(*part)
+                    job.failed.remove(*part)
+                    for item in range(*part):
+                        job.attempts.pop(item, None)
+            case DropAttempts():
+                self.jobs[record.no].attempts.clear()
+                self.jobs[record.no].losses.clear()
+            case PutNode():
+                self.nodes[record.id] = StoredNode(
+                    record.id, record.name, record.host, record.drained, record.gone, record.seen_wall
+                )
+
+    def _put_values(self, job: ModelJob, record: PutValues) -> None:
+        check_block(record.block, record.count)
+        assert record.slices
+        for part in record.slices:
+            assert record.base <= part.start < part.stop <= record.base + record.count
+            assert not job.values.overlaps(*part), "an outcome came twice"
+            assert not job.failed.overlaps(*part), "an outcome came twice"
+            job.values.add(*part)
+
+    def _check_end(self, job: ModelJob) -> None:
+        last = job.last
+        assert (last.done, last.failed) == (len(job.values), len(job.failed))
+        assert last.done + last.failed + last.cancelled == last.total, "an item is missing at the end"
+        assert not any(chunk.no == job.put.no for chunk in self.chunks.values()), "a live fence outlives its job"

@@ -1,0 +1,144 @@
+"""How the link to RabbitMQ tries again, and that an old connection is never heard."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from windrow.common import amqp
+from windrow.common.amqp import AmqpLink, parameters_from_url
+from windrow.common.errors import ConfigError
+
+
+class FakeConnection:
+    """A pika connection that does what the test says."""
+
+    is_closing = False
+
+    def __init__(self, **given: Any) -> None:
+        self.given = given
+        self._opened = False
+        self.aborted = False
+
+    def open(self) -> None:
+        self._opened = True
+        self.given["on_open_callback"](self)
+
+    def end(self, error: BaseException) -> None:
+        self.given["on_close_callback"](self, error)
+
+    def add_on_connection_blocked_callback(self, callback: Callable[..., None]) -> None: ...
+
+    def add_on_connection_unblocked_callback(self, callback: Callable[..., None]) -> None: ...
+
+    def _terminate_stream(self, _error: BaseException) -> None:
+        self.aborted = True
+
+    def close(self) -> None:
+        self.end(ConnectionError("closed"))
+
+
+class User:
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def on_open(self, connection: Any) -> None:
+        self.told.append("open")
+
+    def on_lost(self, reason: str) -> None:
+        self.told.append(f"lost: {reason}")
+
+    def on_blocked(self, detail: str) -> None: ...
+
+    def on_unblocked(self) -> None: ...
+
+
+class Scene:
+    """A link over fake connections, whose timer fires when the test says."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.made: list[FakeConnection] = []
+        self.delays_s: list[float] = []
+        self.user = User()
+        self.link = AmqpLink("amqp://u:p@host:1234/", self.user, name="test", draw=lambda: 1.0)
+        self._connect: Callable[[], None] | None = None
+        monkeypatch.setattr(amqp, "AsyncioConnection", self._make)
+        monkeypatch.setattr(asyncio.get_running_loop(), "call_later", self._later)
+
+    def _make(self, **given: Any) -> FakeConnection:
+        self.made.append(FakeConnection(**given))
+        return self.made[-1]
+
+    def _later(self, delay_s: float, callback: Callable[[], None]) -> asyncio.Handle:
+        self.delays_s.append(delay_s)
+        self._connect = callback
+        return asyncio.get_running_loop().call_soon(lambda: None)
+
+    def fire(self) -> None:
+        assert self._connect is not None
+        self._connect()
+
+
+def play(monkeypatch: pytest.MonkeyPatch, act: Callable[[Scene], None]) -> None:
+    async def whole() -> None:
+        with monkeypatch.context() as patched:
+            scene = Scene(patched)
+            scene.link.start()
+            act(scene)
+
+    asyncio.run(whole())
+
+
+def test_attempts_are_spread_out_up_to_five_seconds_and_quick_again_once_all_stands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def act(scene: Scene) -> None:
+        for _ in range(8):
+            scene.made[-1].end(ConnectionRefusedError("refused"))
+            scene.fire()
+        assert scene.delays_s == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0]
+        scene.made[-1].open()
+        scene.made[-1].end(ConnectionResetError("reset"))
+        assert scene.delays_s[-1] == 5.0, "open is not enough: what is built on it may fail each time"
+        scene.fire()
+        scene.made[-1].open()
+        scene.link.steady()
+        scene.made[-1].end(ConnectionResetError("reset"))
+        assert scene.delays_s[-1] == 0.2
+        assert scene.user.told[0] == "lost: RabbitMQ at host:1234: refused"
+
+    play(monkeypatch, act)
+
+
+def test_a_connection_that_was_given_up_is_aborted_and_never_heard_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def act(scene: Scene) -> None:
+        old = scene.made[-1]
+        old.open()
+        scene.link.rebuild("no confirm")
+        assert old.aborted
+        scene.fire()
+        scene.made[-1].open()
+        old.end(ConnectionResetError("late"))
+        old.open()
+        assert scene.user.told == ["open", "lost: no confirm", "open"]
+        assert len(scene.made) == 2
+        assert len(scene.delays_s) == 1
+
+    play(monkeypatch, act)
+
+
+def test_time_limits_are_ours_but_a_heartbeat_in_the_url_wins() -> None:
+    ours = parameters_from_url("amqp://u:p@host/", name="n")
+    assert (ours.heartbeat, ours.blocked_connection_timeout, ours.connection_attempts) == (10, None, 1)
+    assert ours.socket_timeout <= 3.0
+    assert parameters_from_url("amqp://u:p@host/?heartbeat=33", name="n").heartbeat == 33
+
+
+def test_a_url_that_cannot_be_read_never_shows_its_password() -> None:
+    with pytest.raises(ConfigError) as refused:
+        parameters_from_url("amqp://u:hidden@host:port/", name="n")
+    assert "hidden" not in str(refused.value)
+    assert refused.value.__cause__ is None

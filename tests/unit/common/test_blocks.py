@@ -1,0 +1,62 @@
+"""Blocks are sliced without being decoded, and slices are blocks again."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from windrow.common.blocks import block_count, block_entries, block_payload, check_block, pack_block, slice_block
+from windrow.common.errors import MalformedMessage
+
+ENTRIES = st.lists(st.binary(max_size=12), min_size=1, max_size=20)
+
+
+@settings(deadline=None)
+@given(ENTRIES, st.data())
+def test_a_slice_of_a_slice_holds_the_entries_of_that_place(entries: list[bytes], data: st.DataObject) -> None:
+    block, rest = pack_block(entries), entries
+    for _ in range(3):
+        start = data.draw(st.integers(0, len(rest) - 1))
+        stop = data.draw(st.integers(start + 1, len(rest)))
+        block, rest = slice_block(block, start, stop), rest[start:stop]
+        check_block(block, len(rest))
+        assert list(block_entries(block)) == rest
+        assert block_count(block) == len(rest)
+        assert bytes(block_payload(block)) == b"".join(rest)
+
+
+def test_the_whole_is_not_copied() -> None:
+    block = pack_block([b"a", b"bc"])
+    assert slice_block(block, 0, 2) is block
+
+
+def test_the_layout_is_as_documented() -> None:
+    assert pack_block([b"ab", b"c"]) == struct.pack("<4I", 2, 0, 2, 3) + b"abc"
+
+
+@pytest.mark.parametrize(("start", "stop"), [(-1, 1), (0, 0), (1, 1), (2, 1), (0, 3)])
+def test_a_slice_outside_the_block_is_refused(start: int, stop: int) -> None:
+    with pytest.raises(ValueError, match="of a block of 2"):
+        slice_block(pack_block([b"a", b"b"]), start, stop)
+
+
+@pytest.mark.parametrize(
+    ("block", "count"),
+    [
+        (b"", 1),
+        (b"\0\0\0", 1),
+        (pack_block([b"a"]), 2),
+        (pack_block([b"a", b"b"]), 1),
+        (struct.pack("<2I", 0, 0), 0),
+        (pack_block([b"a"]) + b"x", 1),
+        (pack_block([b"a"])[:-1], 1),
+        (struct.pack("<3I", 1, 5, 3), 1),
+        (struct.pack("<I", 2**32 - 1), 2**32 - 1),
+    ],
+)
+def test_a_block_that_does_not_hold_what_it_claims_is_malformed(block: bytes, count: int) -> None:
+    with pytest.raises(MalformedMessage):
+        check_block(block, count)

@@ -1,0 +1,140 @@
+"""Arguments and results travel as data, and come out as what they were."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from collections import OrderedDict, namedtuple
+from decimal import Decimal
+from enum import Enum, IntEnum, StrEnum
+from fractions import Fraction
+from pathlib import PurePosixPath
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from windrow.common.errors import ItemRefused, MalformedMessage
+from windrow.common.limits import ITEM_BYTES_MAX
+from windrow.common.values import call, decode_items, decode_value, encode_item, encode_value, value_encoder
+
+Point = namedtuple("Point", "x y")
+
+
+class Level(IntEnum):
+    HIGH = 3
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+class Plain(Enum):
+    A = 1
+
+
+UTC = datetime.UTC
+EXACT: list[object] = [
+    None, True, 0, -1, 2**63, 2**64 - 1, 2**64, -(2**63), -(2**63) - 1, 2**300, 0.5,
+    float("inf"), "", "ä\0", b"\0\xff",
+    [], [1, [2]], {}, {"a": 1}, {1: 2}, (), (1, (2, [3])), {"k": (1,)}, {1, 2}, frozenset({1}), {(1, 2): "tuple key"},
+    datetime.datetime(2026, 11, 21, 9, 0, 0, 123456), datetime.datetime(2026, 1, 1, tzinfo=UTC),
+    datetime.date(2026, 1, 1),
+    datetime.time(1, 2, 3), datetime.timedelta(days=-1, seconds=5, microseconds=7), Decimal("1.10"), Decimal("-0.00"),
+    uuid.UUID(int=5), complex(1, -2), Fraction(1, 3), range(1, 10, 2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", EXACT, ids=repr)
+def test_a_value_comes_out_as_what_it_was(value: object) -> None:
+    for data in (encode_value(value), value_encoder()(value)):
+        got = decode_value(data)
+        assert got == value
+        assert type(got) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        (Point(1, 2), (1, 2)),
+        ([Point(1, (2,))], [(1, (2,))]),
+        (OrderedDict(a=1), {"a": 1}),
+        (Level.HIGH, 3),
+        (Colour.RED, "red"),
+        (PurePosixPath("a/b"), "a/b"),
+        (bytearray(b"x"), b"x"),
+        (memoryview(b"x"), b"x"),
+    ],
+    ids=repr,
+)
+def test_relatives_of_plain_types_travel_as_the_plain_type(value: object, plain: object) -> None:
+    got = decode_value(encode_value(value))
+    assert got == plain
+    assert type(got) is type(plain)
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
+VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.tuples(inner) | st.dictionaries(st.text(), inner))
+
+
+@settings(max_examples=200, deadline=None)
+@given(VALUES)
+def test_any_plain_value_comes_out_equal(value: object) -> None:
+    assert decode_value(encode_value(value)) == value
+
+
+@pytest.mark.parametrize(
+    "value", [object(), Plain.A, lambda: 1, {1: object()}, [iter([])]], ids=lambda v: type(v).__name__
+)
+def test_what_is_not_data_is_refused(value: object) -> None:
+    """Invariant 7: no code in messages."""
+    with pytest.raises(TypeError):
+        encode_value(value)
+    with pytest.raises(ItemRefused, match="cannot be sent"):
+        encode_item(value)
+
+
+def test_what_holds_itself_is_refused() -> None:
+    endless: list[object] = []
+    endless.append(endless)
+    with pytest.raises(ItemRefused):
+        encode_item(endless)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xc1",
+        encode_value([1])[:-1],
+        encode_value(1) + b"x",
+        b"\xc7\x01\x09x",
+        b"\xc7\x01\x0cx",
+        b"\xc7\x01\x04x",
+    ],
+)
+def test_bytes_that_are_no_value_are_malformed(data: bytes) -> None:
+    with pytest.raises(MalformedMessage):
+        decode_value(data)
+
+
+def test_an_item_is_arguments() -> None:
+    assert list(decode_items(encode_item((1, 2)))) == [[1, 2]]
+    assert list(decode_items(encode_item([1, 2]))) == [[[1, 2]]], "a list is the single argument"
+    assert list(decode_items(encode_item(None))) == [[None]]
+    assert list(decode_items(encode_item(()))) == [[]]
+    assert list(decode_items(encode_item(call(1, k=2)))) == [{"args": [1], "kwargs": {"k": 2}}]
+    assert list(decode_items(encode_item(call(1)))) == [[1]]
+    assert list(decode_items(encode_item({"args": 1}))) == [[{"args": 1}]]
+
+
+def test_items_follow_one_another() -> None:
+    payload = b"".join(encode_item(number) for number in range(100))
+    assert list(decode_items(memoryview(payload))) == [[number] for number in range(100)]
+    assert list(decode_items(b"")) == []
+
+
+def test_an_item_beyond_the_limit_is_refused_with_the_way_out() -> None:
+    assert encode_item(b"x" * (ITEM_BYTES_MAX - 10))
+    with pytest.raises(ItemRefused, match="send its path"):
+        encode_item(b"x" * ITEM_BYTES_MAX)

@@ -1,0 +1,233 @@
+"""Each check of the invariants finds the fault that it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.core_bench import JOB, NODE, TASK, Bench, ranges
+from windrow.common.errors import InvariantBroken
+from windrow.common.options import Options
+from windrow.common.ranges import RangeSet
+from windrow.common.words import Fence, JobId, JobState, NodeId
+from windrow.scheduler.core.invariants import check_invariants
+from windrow.scheduler.core.machines import ChunkState, NodeState
+from windrow.scheduler.core.state import Chunk, Job, Node, State
+
+FREE = JobId("free")
+"""Nothing of it is placed."""
+WAITING = JobId("waiting")
+"""It waits for FREE."""
+
+
+def make_state() -> State:
+    """One job with a live chunk, one with none for want of nodes, and one that waits for it."""
+    bench = Bench()
+    bench.know_item_time(0.01)
+    bench.join()
+    bench.start(JOB, 10)
+    assert bench.place()
+    bench.start(FREE, 10, options=Options(queue="elsewhere"))
+    bench.start(WAITING, 4, after=(FREE,), options=Options(queue="elsewhere"))
+    return bench.state
+
+
+def chunk_of(state: State) -> Chunk:
+    return next(iter(state.chunks.values()))
+
+
+def free(state: State) -> Job:
+    return state.jobs[FREE]
+
+
+def node(state: State) -> Node:
+    return state.nodes[NODE]
+
+
+def lose_an_index(state: State) -> None:
+    free(state).pending.remove(3, 4)
+
+
+def double_an_index(state: State) -> None:
+    free(state).done.add(3, 4)
+
+
+def put_an_index_beyond_the_total(state: State) -> None:
+    free(state).pending.add(10, 11)
+
+
+def list_a_dead_fence(state: State) -> None:
+    chunk = chunk_of(state)
+    node(state).chunks[Fence(1, 999)] = chunk
+
+
+def have_fences_at_a_lost_node(state: State) -> None:
+    node(state).state = NodeState.LOST
+
+
+def list_an_unknown_job_as_ready(state: State) -> None:
+    state.ready[JobId("nowhere")] = None
+
+
+def lose_a_ready_job(state: State) -> None:
+    del state.ready[FREE]
+
+
+def forget_the_number(state: State) -> None:
+    del state.job_by_no[free(state).no]
+
+
+def end_early(state: State) -> None:
+    free(state).state = JobState.DONE
+    state.ready.pop(FREE)
+
+
+def end_without_values(state: State) -> None:
+    job = free(state)
+    job.cancelled, job.pending, job.open, job.state = job.pending, RangeSet(), False, JobState.DONE
+    state.ready.pop(FREE)
+    state.leaving_jobs.append(FREE)
+
+
+def end_for_ever(state: State) -> None:
+    job = free(state)
+    job.done, job.pending, job.state = job.pending, RangeSet(), JobState.DONE
+    state.ready.pop(FREE)
+
+
+def fail_without_failures(state: State) -> None:
+    job = free(state)
+    job.done, job.pending, job.state = job.pending, RangeSet(), JobState.FAILED
+    state.ready.pop(FREE)
+    state.leaving_jobs.append(FREE)
+
+
+def never_end(state: State) -> None:
+    job = free(state)
+    job.done, job.pending = job.pending, RangeSet()
+    state.ready.pop(FREE)
+
+
+def keep_pending_while_cancelling(state: State) -> None:
+    free(state).state = JobState.CANCELLING
+    state.ready.pop(FREE)
+
+
+def cancel_items_of_a_running_job(state: State) -> None:
+    job = free(state)
+    job.pending.remove(0, 1)
+    job.cancelled.add(0, 1)
+
+
+def keep_an_empty_set_of_attempts(state: State) -> None:
+    free(state).attempts[2] = RangeSet()
+
+
+def count_attempts_from_nought(state: State) -> None:
+    free(state).attempts[0] = ranges((0, 1))
+
+
+def lose_a_chunk_from_the_whole(state: State) -> None:
+    chunk = chunk_of(state)
+    node(state).chunks.clear()
+    del state.chunks[chunk.fence]
+
+
+def wait_for_what_has_ended(state: State) -> None:
+    state.jobs[WAITING].waits_for.add(JobId("gone"))
+
+
+def forget_a_dependent(state: State) -> None:
+    state.dependents[FREE].clear()
+
+
+def keep_a_closed_chunk(state: State) -> None:
+    chunk_of(state).state = ChunkState.CLOSED
+
+
+def keep_an_empty_chunk(state: State) -> None:
+    chunk = chunk_of(state)
+    job = state.jobs[JOB]
+    job.done.update(chunk.remaining)
+    chunk.remaining.clear()
+
+
+def refence(state: State, fence: Fence) -> None:
+    chunk = chunk_of(state)
+    old = chunk.fence
+    chunk.fence = fence
+    for where in (state.chunks, state.jobs[JOB].chunks, node(state).chunks):
+        where[fence] = where.pop(old)
+
+
+def use_a_fence_of_a_later_epoch(state: State) -> None:
+    refence(state, Fence(2, 1))
+
+
+def use_a_fence_never_given_out(state: State) -> None:
+    refence(state, Fence(1, 99))
+
+
+def outgrow_a_chunk(state: State) -> None:
+    chunk = chunk_of(state)
+    chunk.stop -= 1
+
+
+def hide_a_chunk_from_its_job(state: State) -> None:
+    chunk = chunk_of(state)
+    job = state.jobs[JOB]
+    job.pending.update(chunk.remaining)
+    del job.chunks[chunk.fence]
+    state.ready[JOB] = None
+
+
+def hide_a_chunk_from_its_node(state: State) -> None:
+    del node(state).chunks[chunk_of(state).fence]
+
+
+BREACHES: list[tuple[Callable[[State], None], str]] = [
+    (lose_an_index, "job free: the sets cover {0:3, 4:10}, not {0:10}"),
+    (double_an_index, "job free: 1 indexes are in two places"),
+    (put_an_index_beyond_the_total, "job free: the sets cover {0:11}, not {0:10}"),
+    (list_a_dead_fence, "lists fence 1.999, which is not live"),
+    (have_fences_at_a_lost_node, "is lost and has live fences"),
+    (list_an_unknown_job_as_ready, "job nowhere is listed as ready and is not"),
+    (lose_a_ready_job, "job free: ready is out of step"),
+    (forget_the_number, "job free is not found by its number"),
+    (end_early, "job free is done and not at its end"),
+    (end_without_values, "job free is done and lacks values"),
+    (end_for_ever, "job free is done and would never leave the core"),
+    (fail_without_failures, "job free failed without a failed item"),
+    (never_end, "job free is pending and nothing would ever end it"),
+    (keep_pending_while_cancelling, "job free winds down and has something left to place"),
+    (cancel_items_of_a_running_job, "job free is pending and has cancelled items"),
+    (keep_an_empty_set_of_attempts, "job free: an empty set of attempts"),
+    (count_attempts_from_nought, "job free: an empty set of attempts"),
+    (lose_a_chunk_from_the_whole, "job job-a lists fence 1.1, which is not live"),
+    (wait_for_what_has_ended, "job waiting waits for gone, which has ended"),
+    (forget_a_dependent, "job waiting would not be told of free's end"),
+    (keep_a_closed_chunk, "fence 1.1 is closed and listed"),
+    (keep_an_empty_chunk, "fence 1.1 has nothing left and is live"),
+    (use_a_fence_of_a_later_epoch, "fence 2.1 is of a later epoch than 1"),
+    (use_a_fence_never_given_out, "fence 1.99 was never given out"),
+    (outgrow_a_chunk, "fence 1.1 has outgrown itself"),
+    (hide_a_chunk_from_its_job, "fence 1.1 is unknown to its job"),
+    (hide_a_chunk_from_its_node, "fence 1.1 is unknown to its node"),
+]
+
+
+@pytest.mark.parametrize(("breach", "named"), BREACHES, ids=[breach.__name__ for breach, _ in BREACHES])
+def test_a_breach_is_found_and_named(breach: Callable[[State], None], named: str) -> None:
+    state = make_state()
+    check_invariants(state)
+    breach(state)
+    with pytest.raises(InvariantBroken) as error:
+        check_invariants(state)
+    assert named in str(error.value)
+
+
+def test_a_state_with_every_kind_of_thing_in_it_is_whole() -> None:
+    state = make_state()
+    assert (len(state.jobs), TASK in node(state).tasks, NodeId("node-a") in state.nodes) == (3, True, True)
+    check_invariants(state)

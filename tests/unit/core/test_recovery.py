@@ -1,0 +1,151 @@
+"""What a new scheduler makes of the durable facts."""
+
+from __future__ import annotations
+
+from tests.core_bench import JOB, NODE, TASK, Bench, append, failure_of, ranges, released_of, values_of
+from windrow.common.messages import DrainNode, NodeBye, StartJob
+from windrow.common.options import Options
+from windrow.common.words import FailureKind, JobState
+from windrow.scheduler.core.machines import ChunkState, NodeState
+from windrow.scheduler.core.records import ShortenChunk
+
+
+def test_numbers_that_wait_for_their_time_go_on_waiting_after_a_restart(bench: Bench) -> None:
+    """Invariant 9: the due instant of a job of numbers lies in no input row, but in when it was accepted."""
+    bench.start(JOB, 4, options=Options(delay_s=60.0))
+    bench.mono += 20
+    bench.restart()
+    assert not bench.job().pending
+    bench.mono += 39
+    bench.join()
+    assert bench.place() == []
+    assert len(bench.place(5)) == 2
+
+
+def test_every_set_is_rebuilt_from_the_durable_facts(bench: Bench) -> None:
+    """Invariant 3: the store is the truth."""
+    bench.know_item_time(0.0001)
+    bench.join(slots=2)
+    bench.start(JOB, 40, options=Options(retries=1, backoff_s=50.0))
+    first = bench.place_one()
+    bench.lease(first)
+    bench.report(values_of(first, 0, 5), holds=(first.fence,))
+    bench.report(failure_of(first, 5, FailureKind.RESULT), holds=(first.fence,))
+    bench.report(failure_of(first, 6), holds=(first.fence,))
+    bench.report(failure_of(first, 7, FailureKind.CRASH), holds=(first.fence,))
+    bench.report(released_of(first, (30, 40)), holds=(first.fence,))
+    bench.drop_rest()
+    before = bench.job()
+    bench.restart()
+    after = bench.job()
+    assert after is not before
+    for name in ("pending", "done", "quarantined", "cancelled", "attempts", "suspects", "total", "state", "options"):
+        assert getattr(after, name) == getattr(before, name), name
+    assert after.retried == 0, "as of the last change of the job's row"
+    assert [len(items) for items in after.delayed.values()] == [1]
+    assert bench.chunk(first).remaining == ranges((8, 30))
+    assert bench.chunk(first).state is ChunkState.LEASED
+    assert bench.node().state is NodeState.EXPECTED
+
+
+def test_a_chunk_shortened_twice_covers_after_a_restart_what_it_covered_before(bench: Bench) -> None:
+    bench.know_item_time(0.0001)
+    bench.join(slots=2)
+    bench.start(JOB, 20)
+    first = bench.place_one()
+    bench.report(released_of(first, (15, 20)), holds=(first.fence,))
+    bench.report(values_of(first, 0, 3), holds=(first.fence,))
+    bench.report(released_of(first, (5, 8)), holds=(first.fence,))
+    second = bench.pick(ShortenChunk)[-1]
+    bench.drop_rest()
+    assert second.bounds == (3, 5, 8, 15)
+    bench.restart()
+    assert bench.chunk(first).remaining == ranges((3, 5), (8, 15))
+    assert bench.job().pending == ranges((5, 8), (15, 20))
+
+
+def test_losing_every_message_of_the_broker_loses_no_work(bench: Bench) -> None:
+    """Invariant 3: the broker is a pipe."""
+    bench.know_item_time(0.01)
+    bench.join()
+    bench.start(JOB, 6)
+    for order in bench.place():
+        bench.sent(order)
+    bench.restart()
+    bench.join()
+    bench.drop_rest()
+    bench.know_item_time(0.01)
+    for _ in range(6):
+        for order in bench.place():
+            bench.finish(order)
+    assert bench.job_state() is JobState.DONE
+
+
+def test_a_chunk_of_an_earlier_reign_is_perhaps_in_the_broker_and_may_still_arrive(bench: Bench) -> None:
+    bench.know_item_time(0.001)
+    bench.join()
+    bench.start(JOB, 6)
+    order = bench.place_one()
+    bench.restart()
+    assert bench.chunk(order).state is ChunkState.SENT
+    bench.join(holds=(order.fence,))
+    assert bench.report(values_of(order), holds=(order.fence,)).dead == ()
+    assert bench.job_state() is JobState.DONE
+    bench.drop_rest()
+
+
+def test_a_new_reign_gives_out_fences_above_all_earlier_ones(bench: Bench) -> None:
+    bench.know_item_time(0.001)
+    bench.join()
+    bench.start(JOB, 6)
+    order = bench.place_one()
+    bench.restart()
+    bench.join()
+    bench.drop_rest()
+    bench.know_item_time(0.001)
+    assert bench.place_one().fence > order.fence
+
+
+def test_delays_are_kept_as_instants_of_the_wall_clock(bench: Bench) -> None:
+    bench.ask(StartJob(JOB, TASK))
+    bench.ask(append(JOB, 0, 2, delay_s=60.0))
+    bench.ask(append(JOB, 2, 2, delay_s=5.0))
+    bench.ask(append(JOB, 4, 2))
+    bench.drop_rest()
+    bench.mono += 30
+    bench.restart()
+    assert bench.job().pending == ranges((2, 6))
+    (due,) = bench.job().delayed
+    assert bench.mono + 30 <= due <= bench.mono + 38
+
+
+def test_a_drained_node_stays_drained(bench: Bench) -> None:
+    bench.join()
+    bench.ask(DrainNode(NODE))
+    bench.drop_rest()
+    bench.restart()
+    assert bench.join().drained
+    bench.start(JOB, 3)
+    assert bench.place() == []
+
+
+def test_a_node_that_left_is_not_waited_for(bench: Bench) -> None:
+    bench.join()
+    bench.ask(NodeBye(NODE, "boot-1"))
+    bench.drop_rest()
+    bench.restart()
+    assert bench.node().state is NodeState.GONE
+    bench.tick(100)
+    bench.expect_nothing()
+
+
+def test_what_failed_for_good_under_a_live_chunk_does_not_return_to_it(bench: Bench) -> None:
+    bench.know_item_time(0.0001)
+    bench.join(slots=2)
+    bench.start(JOB, 10)
+    first = bench.place_one()
+    bench.report(failure_of(first, 5), holds=(first.fence,))
+    bench.drop_rest()
+    bench.restart()
+    assert bench.chunk(first).remaining == ranges((0, 5), (6, 10))
+    assert bench.job().quarantined == ranges((5, 6))

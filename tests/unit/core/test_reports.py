@@ -1,0 +1,458 @@
+"""Hello, reports, goodbye: leases, outcomes, and what late or odd reports may not do."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.core_bench import (
+    JOB,
+    NODE,
+    TASK,
+    Bench,
+    block_of,
+    failure_of,
+    named,
+    ranges,
+    released_of,
+    tombstone,
+    values,
+    values_of,
+)
+from windrow.common.keys import node_key
+from windrow.common.messages import Accepted, ChunkReport, DrainNode, ItemFailure, NodeBye, NodeHello, Refused, Report
+from windrow.common.options import Options
+from windrow.common.words import FailureKind, Fence, JobId, JobState, NodeId, Range
+from windrow.scheduler.core.commands import Dispatch, EmptyNode, JobEnded, Settle
+from windrow.scheduler.core.events import Sent, Unsent
+from windrow.scheduler.core.info import directives
+from windrow.scheduler.core.machines import ChunkState, NodeState
+from windrow.scheduler.core.records import (
+    DropChunk,
+    LeaseChunk,
+    PutAttempt,
+    PutFailure,
+    PutLosses,
+    PutNode,
+    PutValues,
+    SetJob,
+    ShortenChunk,
+)
+
+OTHER_NODE = NodeId("node-b")
+
+
+def placed(bench: Bench, items: int = 10, *, options: Options = Options(), slots: int = 1) -> Dispatch:
+    """One chunk of the whole job at the node, on its way."""
+    bench.know_item_time(0.0001)
+    bench.join(slots=slots)
+    bench.start(JOB, items, options=options)
+    order = bench.place_one()
+    assert (order.start, order.stop) == (0, items)
+    return order
+
+
+# ── Leases ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_report_leases_what_it_holds_once(bench: Bench) -> None:
+    order = placed(bench)
+    assert bench.report(holds=(order.fence,)).dead == ()
+    bench.expect(LeaseChunk(order.fence), Settle(order.fence, NODE))
+    bench.report(holds=(order.fence,))
+    bench.expect_nothing()
+    assert bench.chunk(order).state is ChunkState.LEASED
+
+
+def test_a_short_chunk_is_leased_and_done_in_one_report(bench: Bench) -> None:
+    order = placed(bench)
+    said = bench.report(values_of(order), holds=(order.fence,))
+    assert said.dead == (), "it is not dead, it is done"
+    put, drop, settle, ended, *rest = bench.out
+    assert put == PutValues(1, 0, 10, block_of(10), (Range(0, 10),))
+    assert (drop, settle) == (DropChunk(order.fence), Settle(order.fence, NODE))
+    assert isinstance(ended, SetJob)
+    assert (ended.state, ended.done) == (JobState.DONE, 10)
+    assert rest[-1] == JobEnded(JOB)
+    bench.drop_rest()
+
+
+def test_a_leased_chunk_that_the_node_no_longer_names_goes_back(bench: Bench) -> None:
+    order = placed(bench)
+    bench.lease(order)
+    bench.report()
+    bench.expect(DropChunk(order.fence), Settle(order.fence, NODE))
+    assert bench.job().pending == ranges((0, 10))
+
+
+def test_a_sent_chunk_that_the_node_does_not_name_yet_stays(bench: Bench) -> None:
+    order = placed(bench)
+    bench.sent(order)
+    bench.report()
+    bench.expect_nothing()
+    assert bench.chunk(order).state is ChunkState.SENT
+
+
+def test_a_fence_nobody_gave_out_is_dead(bench: Bench) -> None:
+    bench.join()
+    assert bench.report(holds=(Fence(1, 77),)).dead == (Fence(1, 77),)
+
+
+def test_a_confirm_after_the_lease_changes_nothing(bench: Bench) -> None:
+    order = placed(bench)
+    bench.lease(order)
+    bench.take(Sent(order.fence))
+    bench.take(Unsent(order.fence, "not confirmed"))
+    assert bench.chunk(order).state is ChunkState.LEASED
+    bench.expect_nothing()
+
+
+def test_unsent_after_sent_goes_back(bench: Bench) -> None:
+    order = placed(bench)
+    bench.sent(order)
+    bench.sent(order)
+    bench.take(Unsent(order.fence, "returned"))
+    bench.expect(DropChunk(order.fence), Settle(order.fence, NODE))
+    bench.take(Unsent(order.fence, "returned"))
+    bench.take(Sent(order.fence))
+    bench.expect_nothing()
+    again = bench.place_one()
+    assert again.fence > order.fence
+    assert bench.report(holds=(order.fence, again.fence)).dead == (order.fence,), "it had arrived all the same"
+    bench.drop_rest()
+
+
+# ── Outcomes ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_is_reported_in_pieces_is_committed_in_pieces(bench: Bench) -> None:
+    order = placed(bench)
+    bench.lease(order)
+    bench.report(values_of(order, 3, 6), holds=(order.fence,))
+    assert bench.pick_one(PutValues).slices == (Range(3, 6),)
+    bench.expect_nothing()
+    assert bench.chunk(order).remaining == ranges((0, 3), (6, 10))
+    bench.report(values_of(order), holds=(order.fence,))
+    put = bench.pick_one(PutValues)
+    assert (put.base, put.count, put.slices) == (0, 10, (Range(0, 3), Range(6, 10)))
+    bench.drop_rest()
+
+
+def test_overlapping_runs_of_one_report_count_once(bench: Bench) -> None:
+    order = placed(bench)
+    runs = (values(0, 6), values(4, 10), values(0, 10))
+    said = ChunkReport(order.fence, JOB, runs, failures=(ItemFailure(5, FailureKind.ERROR, "E"),))
+    bench.report(said, holds=(order.fence,))
+    assert [put.slices for put in bench.pick(PutValues)] == [(Range(0, 6),), (Range(6, 10),)]
+    assert bench.pick(PutFailure) == []
+    assert bench.job().state is JobState.DONE
+    bench.drop_rest()
+
+
+def test_an_item_that_fails_twice_in_one_report_fails_once(bench: Bench) -> None:
+    order = placed(bench)
+    failure = ItemFailure(4, FailureKind.ERROR, "E")
+    bench.report(ChunkReport(order.fence, JOB, failures=(failure, failure)), holds=(order.fence,))
+    assert len(bench.pick(PutFailure)) == 1
+    bench.drop_rest()
+
+
+def test_what_lies_outside_the_chunk_is_ignored(bench: Bench) -> None:
+    order = placed(bench)
+    said = ChunkReport(
+        order.fence, JOB, (values(8, 12),), (ItemFailure(11, FailureKind.ERROR, "E"),), (Range(-3, 0), Range(10, 99))
+    )
+    bench.report(said, holds=(order.fence,))
+    assert bench.pick_one(PutValues).slices == (Range(8, 10),)
+    assert bench.chunk(order).remaining == ranges((0, 8))
+    assert not bench.job().pending
+    bench.drop_rest()
+
+
+def test_a_report_sent_again_changes_nothing(bench: Bench) -> None:
+    """Invariant 2: executed at least once, committed exactly once."""
+    order = placed(bench)
+    for _ in range(2):
+        bench.report(values_of(order, 0, 5), holds=(order.fence,), seq=7)
+    assert len(bench.pick(PutValues)) == 1
+    bench.report(values_of(order), holds=(order.fence,), seq=8)
+    bench.report(values_of(order), holds=(order.fence,), seq=8)
+    assert len(bench.pick(PutValues)) == 1
+    assert bench.store.jobs[1].values == ranges((0, 10))
+    bench.drop_rest()
+
+
+@pytest.mark.parametrize("case", ["given to another", "wrong node", "wrong job", "unknown fence"])
+def test_a_late_or_foreign_report_is_answered_and_changes_nothing(bench: Bench, case: str) -> None:
+    """Invariant 4."""
+    order = placed(bench)
+    node, said = NODE, values_of(order)
+    if case == "given to another":
+        bench.take(Unsent(order.fence, "returned"))
+        bench.place_one()
+    elif case == "wrong node":
+        bench.join(OTHER_NODE)
+        node = OTHER_NODE
+    elif case == "wrong job":
+        said = ChunkReport(order.fence, JobId("other"), (values(0, 10),))
+    else:
+        said = ChunkReport(Fence(1, 50), JOB, (values(0, 10),))
+    bench.drop_rest()
+    assert bench.report(said, node=node).dead == (said.fence,)
+    bench.expect_nothing()
+    assert not bench.job().done
+
+
+def test_outcomes_of_an_old_boot_commit_but_its_leases_do_not(bench: Bench) -> None:
+    order = placed(bench)
+    said = bench.report(values_of(order, 0, 4), holds=(order.fence,), boot="boot-0")
+    assert said.rejoin
+    assert bench.pick_one(PutValues).slices == (Range(0, 4),)
+    bench.expect_nothing()
+    assert bench.chunk(order).state is ChunkState.PLACED
+
+
+def test_an_older_report_says_nothing_of_what_the_node_holds_now(bench: Bench) -> None:
+    order = placed(bench)
+    bench.report(holds=(order.fence,), seq=10)
+    bench.drop_rest()
+    heard = bench.node().heard_at
+    bench.mono += 1
+    bench.report(seq=9)
+    bench.expect_nothing()
+    assert bench.chunk(order).state is ChunkState.LEASED
+    assert bench.node().heard_at == heard
+    bench.report(values_of(order, 0, 2), seq=9)
+    assert bench.pick_one(PutValues).slices == (Range(0, 2),), "but its outcomes count"
+
+
+def test_a_report_names_dead_and_live_fences_apart(bench: Bench) -> None:
+    order = placed(bench)
+    dead = Fence(1, 60)
+    said = bench.report(values_of(order, 0, 5), ChunkReport(dead, JOB, (values(5, 10),)), holds=(order.fence, dead))
+    assert said.dead == (dead,), "named once"
+    assert bench.chunk(order).remaining == ranges((5, 10))
+    bench.drop_rest()
+
+
+# ── Released ranges ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_released_range_returns_to_pending_and_shortens_the_fence_in_one_commit(bench: Bench) -> None:
+    order = placed(bench)
+    bench.lease(order)
+    bench.report(released_of(order, (6, 10)), holds=(order.fence,))
+    bench.expect(ShortenChunk(order.fence, (0, 6)))
+    assert bench.job().pending == ranges((6, 10))
+
+
+def test_what_was_never_held_or_is_given_back_twice_returns_once(bench: Bench) -> None:
+    order = placed(bench)
+    bench.lease(order)
+    for _ in range(2):
+        bench.report(released_of(order, (8, 20), (6, 9)), holds=(order.fence,))
+    assert bench.pick(ShortenChunk)[-1] == ShortenChunk(order.fence, (0, 6))
+    assert bench.job().pending == ranges((6, 10))
+    bench.drop_rest()
+
+
+def test_a_chunk_wholly_given_back_is_closed(bench: Bench) -> None:
+    order = placed(bench)
+    bench.report(released_of(order, (0, 10)), holds=(order.fence,))
+    bench.expect(DropChunk(order.fence), Settle(order.fence, NODE))
+
+
+def test_the_answer_to_give_up_frees_a_chunk_that_never_arrived(bench: Bench) -> None:
+    order = placed(bench)
+    bench.sent(order)
+    bench.ask_for(Accepted, DrainNode("name of node-a"))
+    bench.drop_rest()
+    assert directives(bench.state, NODE, "boot-1").give_up == (order.fence,)
+    assert bench.report(tombstone(order.fence)).dead == ()
+    bench.expect(DropChunk(order.fence), Settle(order.fence, NODE))
+    assert bench.report(tombstone(order.fence)).dead == (order.fence,)
+    assert bench.place() == []
+    bench.ask_for(Accepted, DrainNode(NODE, resume=True))
+    assert bench.place_one().start == 0
+
+
+def test_a_tombstone_frees_nothing_that_the_node_holds(bench: Bench) -> None:
+    order = placed(bench)
+    bench.report(tombstone(order.fence), holds=(order.fence,))
+    assert bench.chunk(order).state is ChunkState.LEASED
+    bench.drop_rest()
+    bench.report(tombstone(order.fence), seq=0)
+    assert order.fence in bench.state.chunks, "nor what is leased, by an older report"
+    bench.drop_rest()
+
+
+# ── Failures ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_final_failure_is_an_outcome_and_the_job_goes_on(bench: Bench) -> None:
+    order = placed(bench)
+    bench.report(failure_of(order, 3), holds=(order.fence,))
+    put = bench.pick_one(PutFailure)
+    assert (put.item, put.attempt, put.final, put.node) == (3, 1, True, "name of node-a")
+    assert bench.pick(ShortenChunk) == [], "its outcome row says that it has left"
+    bench.drop_rest()
+    assert bench.job().quarantined == ranges((3, 4))
+    bench.report(values_of(order), holds=(order.fence,))
+    assert bench.job().state is JobState.FAILED
+    bench.drop_rest()
+
+
+def test_a_failure_with_retries_left_waits_and_runs_again_with_its_count(bench: Bench) -> None:
+    order = placed(bench, options=Options(retries=1, backoff_s=8.0))
+    bench.report(failure_of(order, 3), holds=(order.fence,))
+    assert not bench.pick_one(PutFailure).final
+    assert bench.pick_one(ShortenChunk).bounds == (0, 3, 4, 10)
+    attempt = bench.pick_one(PutAttempt)
+    assert (attempt.item, attempt.attempts, attempt.suspect) == (3, 1, False)
+    assert bench.now.wall + 6 <= attempt.due_wall <= bench.now.wall + 8.6
+    bench.drop_rest()
+    bench.report(values_of(order), holds=(order.fence,))
+    bench.drop_rest()
+    assert bench.place(3) == []
+    bench.report()
+    again = bench.place_one(5.9)
+    assert (again.start, again.stop, again.attempts, again.alone) == (3, 4, ((3, 4, 1),), False)
+    bench.report(failure_of(again, 3), holds=(again.fence,))
+    assert (bench.pick_one(PutFailure).attempt, bench.job().state) == (2, JobState.FAILED)
+    assert bench.job().retried == 1
+    assert bench.job().attempts == {}
+    bench.drop_rest()
+
+
+def test_a_crash_makes_the_executing_item_a_suspect_and_nobody_else(bench: Bench) -> None:
+    """Invariant 5: the innocents of the same worker are given back and blamed for nothing."""
+    order = placed(bench)
+    crash = ItemFailure(4, FailureKind.CRASH, "WorkerCrashed")
+    bench.report(ChunkReport(order.fence, JOB, (values(0, 4),), (crash,), (Range(5, 10),)), holds=(order.fence,))
+    assert bench.pick(PutAttempt)[0].suspect
+    bench.drop_rest()
+    assert (bench.job().suspects, bench.job().attempts) == (ranges((4, 5)), {})
+    alone, others = bench.place()
+    assert (alone.start, alone.stop, alone.alone) == (4, 5, True)
+    assert (others.start, others.stop, others.alone, others.attempts) == (5, 10, False, ())
+    bench.report(failure_of(alone, 4, FailureKind.CRASH, alone=True), holds=(alone.fence, others.fence))
+    assert bench.pick_one(PutFailure).final
+    assert bench.job().quarantined == ranges((4, 5))
+    bench.drop_rest()
+
+
+@pytest.mark.parametrize("how", ["drain", "lost", "bye", "cancelled neighbour", "unsent"])
+def test_what_is_nobodys_fault_counts_against_nobody(bench: Bench, how: str) -> None:
+    """Invariant 5."""
+    order = placed(bench)
+    if how == "unsent":
+        bench.take(Unsent(order.fence, "returned"))
+    else:
+        bench.lease(order)
+    if how == "drain":
+        bench.ask_for(Accepted, DrainNode(NODE))
+        bench.report(released_of(order, (0, 10)), holds=(order.fence,))
+    elif how == "lost":
+        bench.tick(bench.settings.lease_s + 1)
+    elif how == "bye":
+        bench.ask_for(Accepted, NodeBye(NODE, "boot-1"))
+    elif how == "cancelled neighbour":
+        bench.report(released_of(order, (0, 10)))
+    bench.drop_rest()
+    assert bench.job().pending == ranges((0, 10))
+    assert (bench.job().attempts, len(bench.job().suspects), bench.job().retried) == ({}, 0, 0)
+
+
+# ── Hello and goodbye ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_welcome_says_what_a_node_needs(bench: Bench) -> None:
+    welcome = bench.join()
+    assert (welcome.epoch, welcome.cluster, welcome.dispatch, welcome.drained) == (1, "sim", "local", False)
+    assert welcome.key == node_key(b"s" * 32, NODE)
+
+
+def test_a_new_boot_keeps_the_spooled_fences_and_frees_the_others(bench: Bench) -> None:
+    bench.know_item_time(1.0)
+    bench.join()
+    bench.start(JOB, 10)
+    spooled, lost = bench.place()
+    bench.lease(spooled, lost)
+    bench.join(boot="boot-2", holds=(spooled.fence,))
+    bench.expect(PutLosses(1, lost.start, lost.stop, 1), DropChunk(lost.fence), Settle(lost.fence, NODE))
+    assert bench.report(values_of(spooled), holds=(spooled.fence,), boot="boot-2", seq=0).dead == ()
+    assert bench.pick_one(PutValues).slices == (Range(spooled.start, spooled.stop),)
+    bench.drop_rest()
+
+
+def test_a_new_boot_does_not_free_what_is_still_on_its_way(bench: Bench) -> None:
+    order = placed(bench)
+    bench.sent(order)
+    bench.join(boot="boot-2")
+    bench.expect_nothing()
+    assert bench.report(holds=(order.fence,), boot="boot-2", seq=0).dead == ()
+    bench.drop_rest()
+
+
+def test_after_a_restart_what_the_node_does_not_have_is_free_and_its_queue_is_emptied(bench: Bench) -> None:
+    order = placed(bench)
+    bench.sent(order)
+    bench.restart()
+    bench.join()
+    bench.expect(DropChunk(order.fence), Settle(order.fence, NODE), EmptyNode(NODE))
+
+
+def test_a_second_live_daemon_with_one_identity_is_refused(bench: Bench) -> None:
+    bench.join(host="one")
+    hello = NodeHello(NODE, "boot-2", "a", "two", 1, 1, ("default",), tasks=named(TASK))
+    assert "two daemons share" in bench.ask_for(Refused, hello).message
+    bench.join(boot="boot-2", host="one")
+    bench.mono += 3
+    bench.join(boot="boot-3", host="two")
+
+
+def test_goodbye_gives_everything_back_at_once(bench: Bench) -> None:
+    order = placed(bench)
+    bench.lease(order)
+    assert bench.ask_for(Accepted, NodeBye(NODE, "boot-0"))
+    bench.expect_nothing()
+    assert bench.ask_for(Accepted, NodeBye(NODE, "boot-1"))
+    assert bench.pick(DropChunk) == [DropChunk(order.fence)]
+    assert bench.pick_one(PutNode).gone
+    bench.expect(Settle(order.fence, NODE), EmptyNode(NODE))
+    assert bench.node().state is NodeState.GONE
+    assert bench.place() == []
+    assert bench.report().rejoin
+
+
+def test_a_node_that_leaves_gets_nothing_more(bench: Bench) -> None:
+    bench.join()
+    bench.report(leaving=True)
+    bench.start(JOB, 3)
+    assert bench.place() == []
+    bench.join()
+    assert bench.place()
+
+
+def test_a_report_of_an_unknown_node_is_told_to_join(bench: Bench) -> None:
+    said = bench.ask(Report(NodeId("stranger"), "b", 1, (Fence(1, 1),)))
+    assert getattr(said, "rejoin")  # noqa: B009  (answers have no common field)
+
+
+def test_a_value_makes_earlier_attempts_history(bench: Bench) -> None:
+    order = placed(bench, options=Options(retries=3, backoff_s=0.0))
+    bench.report(failure_of(order, 3), released_of(order, (8, 10)), holds=(order.fence,))
+    bench.drop_rest()
+    assert bench.job().attempts == {1: ranges((3, 4))}
+    again, _ = bench.place()
+    bench.report(values_of(again), holds=(order.fence, again.fence))
+    assert (bench.job().attempts, bench.job().state) == ({}, JobState.RUNNING)
+    bench.drop_rest()
+
+
+def test_a_new_boot_counts_its_reports_anew(bench: Bench) -> None:
+    order = placed(bench)
+    bench.report(seq=1_000)
+    bench.join(boot="boot-2")
+    assert bench.report(holds=(order.fence,), boot="boot-2", seq=1).dead == ()
+    assert bench.chunk(order).state is ChunkState.LEASED
+    bench.drop_rest()

@@ -1,0 +1,397 @@
+"""The node's book of chunks."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+
+import pytest
+
+from windrow.common.blocks import block_entries, pack_block
+from windrow.common.errors import MalformedMessage
+from windrow.common.limits import REPORT_BYTES_MAX
+from windrow.common.messages import Chunk, ChunkReport, InputSlice, ItemFailure, NumberItems, ValueRun
+from windrow.common.ranges import RangeSet
+from windrow.common.words import FailureKind, Fence, JobId, NodeId, Range
+from windrow.node.chunks import HELD_MAX, REMEMBERED_MAX, Batch, ChunkBook, Taken, check_chunk
+from windrow.node.worker_link import Feed
+
+
+def chunk(counter: int = 1, start: int = 0, stop: int = 10, *, alone: bool = False) -> Chunk:
+    fence = Fence(1, counter)
+    return Chunk("c", NodeId("n"), fence, JobId("j"), "t", start, stop, numbers=NumberItems(0, 1 << 40), alone=alone)
+
+
+def book_with(*chunks: Chunk, lease_first: bool = False) -> ChunkBook:
+    book = ChunkBook()
+    for one in chunks:
+        assert book.take(one, f"tag {one.fence}", lease_first=lease_first, runnable=True) is Taken.NEW
+    return book
+
+
+def values(start: int, stop: int, ticket: int = 1, size_bytes: int = 100) -> Batch:
+    return Batch((ValueRun(start, stop, pack_block([b"\x01"] * (stop - start))),), (), 0.5, size_bytes, ticket)
+
+
+def finish(book: ChunkBook, feed: Feed, ticket: int = 1) -> None:
+    book.on_batch(feed.fence, values(feed.start, feed.stop, ticket))
+    book.on_feed_told(feed.number, feed.stop)
+    book.on_feed_ended(feed.number)
+
+
+def covered(reports: tuple[ChunkReport, ...]) -> RangeSet:
+    found = RangeSet()
+    for report in reports:
+        for part in [*report.released, *((run.start, run.stop) for run in report.values)]:
+            assert not found.overlaps(*part), "told twice"
+            found.add(*part)
+        for failure in report.failures:
+            assert failure.item not in found, "told twice"
+            found.add(failure.item, failure.item + 1)
+    return found
+
+
+def test_a_fence_is_held_until_the_report_with_its_last_outcomes_is_answered() -> None:
+    book = book_with(chunk())
+    finish(book, book.cut_feed(Fence(1, 1), 10), ticket=7)
+    holds, chunks = book.begin_report()
+    assert holds == (Fence(1, 1),)
+    assert (chunks[0].values[0].start, chunks[0].values[0].stop, chunks[0].busy_s) == (0, 10, 0.5)
+    assert book.holds == (Fence(1, 1),)
+    answered = book.on_answered(())
+    assert (answered.acks, answered.tickets) == (["tag 1.1"], [7])
+    assert book.holds == ()
+    assert book.empty
+
+
+def test_the_delivery_is_acknowledged_once_when_its_fence_is_leased() -> None:
+    book = book_with(chunk())
+    book.begin_report()
+    assert book.on_answered(()).acks == ["tag 1.1"]
+    book.begin_report()
+    assert book.on_answered(()).acks == []
+
+
+def test_a_chunk_that_came_during_a_report_is_not_leased_by_its_answer() -> None:
+    book = book_with(chunk(1))
+    book.begin_report()
+    book.take(chunk(2), "late", lease_first=False, runnable=True)
+    assert book.on_answered(()).acks == ["tag 1.1"]
+
+
+def test_lease_first_is_not_fed_before_the_answer() -> None:
+    book = book_with(chunk(), lease_first=True)
+    assert not book.has_ready
+    book.begin_report()
+    assert not book.has_ready
+    book.on_answered(())
+    assert [view.unfed for view in book.ready()] == [10]
+
+
+def test_lease_first_and_dead_is_never_fed() -> None:
+    book = book_with(chunk(), lease_first=True)
+    book.begin_report()
+    assert book.on_answered((Fence(1, 1),)).acks == ["tag 1.1"]
+    assert not book.has_ready
+    assert book.empty
+
+
+def test_an_answer_that_wants_a_hello_first_leases_nothing() -> None:
+    book = book_with(chunk(1), lease_first=True)
+    finish_me = chunk(2)
+    book.take(finish_me, "tag 1.2", lease_first=False, runnable=True)
+    finish(book, book.cut_feed(Fence(1, 2), 10), ticket=5)
+    book.begin_report()
+    answered = book.on_answered((), leased=False)
+    assert (answered.acks, answered.tickets) == (["tag 1.2"], [5]), "what is over is acknowledged all the same"
+    assert book.holds == (Fence(1, 1),)
+    assert not book.has_ready
+    book.begin_report()
+    assert book.on_answered(()).acks == ["tag 1.1"]
+    assert book.is_ready(Fence(1, 1))
+
+
+def test_a_feed_carries_what_its_items_need_to_know() -> None:
+    one = dataclasses.replace(
+        chunk(), attempts=((0, 3, 1), (3, 5, 2), (8, 10, 4)), timeout_s=2.0, soft_timeout_s=1.0, lease_first=True
+    )
+    book = book_with(one)
+    first, second = book.cut_feed(Fence(1, 1), 4), book.cut_feed(Fence(1, 1), 4)
+    assert (first.attempts, second.attempts) == (((0, 3, 1), (3, 5, 2)), ((3, 5, 2),))
+    assert (first.timeout_s, first.soft_timeout_s, first.one_by_one) == (2.0, 1.0, True)
+    plain = book_with(chunk()).cut_feed(Fence(1, 1), 4)
+    assert (plain.timeout_s, plain.soft_timeout_s, plain.one_by_one, plain.attempts) == (None, None, False, ())
+
+
+def test_a_second_copy_is_acknowledged_with_the_lease_or_at_once() -> None:
+    book = book_with(chunk())
+    assert book.take(chunk(), "again", lease_first=True, runnable=True) is Taken.HELD
+    book.begin_report()
+    assert book.on_answered(()).acks == ["tag 1.1", "again"]
+    assert book.take(chunk(), "third", lease_first=True, runnable=True) is Taken.LEASED
+    finish(book, book.cut_feed(Fence(1, 1), 10))
+    book.begin_report()
+    book.on_answered(())
+    assert book.take(chunk(), "late", lease_first=True, runnable=True) is Taken.OVER
+
+
+def test_the_inputs_of_a_feed_are_cut_out_of_the_blocks() -> None:
+    def block(low: int, high: int) -> InputSlice:
+        return InputSlice(low, high, pack_block([bytes([index]) for index in range(low, high)]))
+
+    inputs = (block(0, 4), block(4, 5), block(5, 10))
+    book = book_with(dataclasses.replace(chunk(), numbers=None, inputs=inputs))
+    feeds = [book.cut_feed(Fence(1, 1), count) for count in (3, 4, 99)]
+    assert [(feed.start, feed.stop) for feed in feeds] == [(0, 3), (3, 7), (7, 10)]
+    entries = [entry for feed in feeds for piece in feed.inputs for entry in block_entries(piece.block)]
+    assert entries == [bytes([index]) for index in range(10)]
+    assert feeds[1].inputs[1].block is inputs[1].block, "a whole block is passed on as it is"
+    assert not book.has_ready
+
+
+def test_a_crash_blames_the_executing_item_and_feeds_the_others_again() -> None:
+    book = book_with(chunk())
+    feed = book.cut_feed(Fence(1, 1), 10)
+    book.on_batch(feed.fence, values(0, 3))
+    book.on_feed_told(feed.number, 3)
+    assert book.find_blamed(feed.number, 5) == 5
+    book.on_batch(feed.fence, Batch((), (ItemFailure(5, FailureKind.CRASH, "WorkerCrashed"),), 0, 1, 2))
+    book.on_feed_told(feed.number, 6)
+    book.on_feed_ended(feed.number)
+    again = [book.cut_feed(feed.fence, 99), book.cut_feed(feed.fence, 99)]
+    assert [(one.start, one.stop) for one in again] == [(3, 5), (6, 10)]
+
+
+def test_a_crash_of_the_last_item_of_a_leased_fence_is_still_reported() -> None:
+    book = book_with(chunk(stop=1))
+    feed = book.cut_feed(Fence(1, 1), 1)
+    book.begin_report()
+    book.on_answered(())
+    assert book.find_blamed(feed.number, 0) == 0
+    book.on_batch(feed.fence, Batch((), (ItemFailure(0, FailureKind.CRASH, "WorkerCrashed"),), 0, 1, 2))
+    book.on_feed_told(feed.number, 1)
+    book.on_feed_ended(feed.number)
+    assert book.begin_report()[1][0].failures[0].item == 0
+
+
+def test_an_item_that_was_told_of_or_given_to_others_is_not_blamed() -> None:
+    book = book_with(chunk())
+    feed = book.cut_feed(Fence(1, 1), 10)
+    book.on_feed_told(feed.number, 4)
+    assert book.find_blamed(feed.number, 3) is None
+    assert book.take_back(feed.number, 6) == 4
+    assert book.find_blamed(feed.number, 6) is None
+    assert book.find_blamed(feed.number, 5) == 5
+
+
+def test_items_given_back_keep_the_order_of_arrival() -> None:
+    book = book_with(chunk(1), chunk(2))
+    feed = book.cut_feed(Fence(1, 1), 10)
+    book.take_back(feed.number, 1)
+    assert [view.fence.counter for view in book.ready()] == [1, 2]
+
+
+def test_drain_releases_what_is_unfed_and_what_comes_back() -> None:
+    book = book_with(chunk())
+    feed = book.cut_feed(Fence(1, 1), 4)
+    book.drain()
+    assert book.take(chunk(2), None, lease_first=False, runnable=True) is Taken.NEW
+    book.on_batch(feed.fence, values(0, 1))
+    book.on_feed_told(feed.number, 1)
+    book.on_feed_ended(feed.number)
+    _, reports = book.begin_report()
+    assert [(report.fence.counter, report.released) for report in reports] == [
+        (1, (Range(1, 10),)),
+        (2, (Range(0, 10),)),
+    ]
+    book.on_answered(())
+    assert book.empty
+
+
+def test_give_up_of_a_known_fence_releases_only_what_is_unfed_and_always_says_a_word() -> None:
+    book = book_with(chunk())
+    feed = book.cut_feed(Fence(1, 1), 10)
+    book.give_up(Fence(1, 1))
+    assert book.begin_report()[1] == (ChunkReport(Fence(1, 1), JobId("j")),)
+    book.on_answered(())
+    assert not book.is_owed([Fence(1, 1)])
+    finish(book, feed)
+    assert len(covered(book.begin_report()[1])) == 10
+
+
+def test_give_up_of_an_unknown_fence_leaves_a_tombstone() -> None:
+    book = ChunkBook()
+    book.give_up(Fence(1, 1))
+    assert book.is_owed([Fence(1, 1)])
+    holds, reports = book.begin_report()
+    assert (holds, reports) == ((), (ChunkReport(Fence(1, 1), JobId("")),))
+    book.on_answered(())
+    assert book.take(chunk(), "tag", lease_first=False, runnable=True) is Taken.OVER
+    assert book.empty
+
+
+def test_a_dead_fence_is_held_while_it_runs_and_reports_nothing_more() -> None:
+    book = book_with(chunk())
+    feed = book.cut_feed(Fence(1, 1), 4)
+    book.on_batch(feed.fence, values(0, 1, ticket=3))
+    killed = book.kill(Fence(1, 1))
+    assert (killed.acks, killed.stop, killed.tickets) == (["tag 1.1"], [feed.number], [3])
+    assert book.is_dead_feed(feed.number)
+    assert not book.has_ready
+    assert not book.unreported
+    book.on_batch(feed.fence, values(1, 2, ticket=4))
+    assert book.begin_report() == ((Fence(1, 1),), ())
+    assert book.on_answered((Fence(1, 1),)).tickets == [4]
+    book.on_feed_ended(feed.number)
+    assert book.empty
+
+
+def test_an_unknown_task_is_released_wholly() -> None:
+    book = ChunkBook()
+    book.take(chunk(), "tag", lease_first=False, runnable=False)
+    assert not book.has_ready
+    assert book.begin_report()[1][0].released == (Range(0, 10),)
+
+
+def test_reports_are_bounded_and_the_rest_rides_in_the_next() -> None:
+    book = book_with(chunk())
+    feed = book.cut_feed(Fence(1, 1), 10)
+    for index in range(10):
+        book.on_batch(feed.fence, values(index, index + 1, index, size_bytes=REPORT_BYTES_MAX // 3))
+    book.on_feed_told(feed.number, 10)
+    book.on_feed_ended(feed.number)
+    sizes: list[int] = []
+    while book.unreported:
+        _, reports = book.begin_report()
+        sizes.append(len(reports[0].values))
+        book.on_answered(())
+    assert sizes == [3, 3, 3, 1]
+    assert book.empty
+
+
+def test_one_batch_larger_than_a_report_goes_by_itself() -> None:
+    book = book_with(chunk())
+    finish(book, book.cut_feed(Fence(1, 1), 5))
+    feed = book.cut_feed(Fence(1, 1), 5)
+    book.on_batch(feed.fence, values(5, 10, 2, size_bytes=2 * REPORT_BYTES_MAX))
+    assert len(book.begin_report()[1][0].values) == 1
+    book.on_answered(())
+    assert len(book.begin_report()[1][0].values) == 1
+
+
+def test_a_node_holds_a_bounded_number_of_chunks() -> None:
+    book = book_with(*(chunk(number) for number in range(HELD_MAX)))
+    assert book.take(chunk(HELD_MAX), None, lease_first=False, runnable=True) is Taken.REFUSED
+
+
+def test_tombstones_are_bounded() -> None:
+    book = ChunkBook()
+    for number in range(REMEMBERED_MAX + 1):
+        book.give_up(Fence(1, number))
+    assert book.take(chunk(0), None, lease_first=False, runnable=True) is Taken.NEW
+    assert book.take(chunk(1), None, lease_first=False, runnable=True) is Taken.OVER
+
+
+class Dice:
+    """Plays a node: feeds, tells, crashes, takes back, gives up and reports by chance."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = random.Random(seed)
+        self.book = ChunkBook()
+        self.chunks = [chunk(n, 100 * n, 100 * n + self.dice.randint(1, 60)) for n in range(1, 6)]
+        self.coming = self.chunks.copy()
+        self.feeds: dict[int, Feed] = {}
+        self.told: list[ChunkReport] = []
+        self.tickets: set[int] = set()
+        self.drawn = 0
+        self.in_flight = False
+
+    @property
+    def over(self) -> bool:
+        return not self.coming and not self.feeds and not self.in_flight and self.book.empty
+
+    def step(self) -> None:
+        dice, book = self.dice, self.book
+        if self.coming and dice.random() < 0.2:
+            book.take(self.coming.pop(), None, lease_first=dice.random() < 0.5, runnable=True)
+        for view in list(book.ready()):
+            feed = book.cut_feed(view.fence, dice.randint(1, 9))
+            self.feeds[feed.number] = feed
+        for number in list(self.feeds):
+            part = book.find_feed_range(number)
+            assert part is not None
+            dice.choice([self.tell, self.end, self.take_back, self.crash, self.rest])(number, part)
+        if dice.random() < 0.05:
+            book.give_up(dice.choice(self.chunks).fence)
+        if dice.random() < 0.01:
+            book.drain()
+        if not self.in_flight:
+            self.told += book.begin_report()[1]
+            self.in_flight = True
+        elif dice.random() < 0.5:
+            self.tickets -= set(book.on_answered(()).tickets)
+            self.in_flight = False
+
+    def ticket(self) -> int:
+        self.drawn += 1
+        self.tickets.add(self.drawn)
+        return self.drawn
+
+    def tell(self, number: int, part: Range) -> None:
+        if part.length:
+            after = self.dice.randint(part.start + 1, part.stop)
+            self.book.on_batch(self.feeds[number].fence, values(part.start, after, self.ticket()))
+            self.book.on_feed_told(number, after)
+
+    def end(self, number: int, _part: Range) -> None:
+        del self.feeds[number]
+        self.book.on_feed_ended(number)
+
+    def take_back(self, number: int, part: Range) -> None:
+        self.book.take_back(number, self.dice.randint(part.start, part.stop))
+
+    def crash(self, number: int, part: Range) -> None:
+        blamed = self.book.find_blamed(number, self.dice.randint(part.start, part.stop))
+        if blamed is not None:
+            failure = ItemFailure(blamed, FailureKind.CRASH, "WorkerCrashed")
+            self.book.on_batch(self.feeds[number].fence, Batch((), (failure,), 0, 1, self.ticket()))
+            self.book.on_feed_told(number, blamed + 1)
+        self.end(number, part)
+
+    def rest(self, number: int, part: Range) -> None:
+        pass
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_happens_every_index_is_told_of_once(seed: int) -> None:
+    game = Dice(seed)
+    steps = 0
+    while not game.over:
+        game.step()
+        steps += 1
+        assert steps < 5_000, "it comes to no end"
+    assert not game.tickets
+    started = {report.fence for report in game.told if report.job}
+    found = covered(tuple(game.told))
+    for one in game.chunks:
+        if one.fence in started:
+            assert found.covers(one.start, one.stop)
+        else:
+            assert not found.overlaps(one.start, one.stop), "given up before it came"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        chunk(stop=0),
+        dataclasses.replace(chunk(), numbers=NumberItems(0, 1, 0)),
+        dataclasses.replace(chunk(), attempts=((0, 1),)),
+        dataclasses.replace(chunk(), numbers=None),
+        dataclasses.replace(chunk(), numbers=None, inputs=(InputSlice(0, 10, pack_block([b"x"] * 9)),)),
+        dataclasses.replace(chunk(), numbers=None, inputs=(InputSlice(1, 10, pack_block([b"x"] * 9)),)),
+        dataclasses.replace(chunk(), numbers=None, inputs=(InputSlice(0, 9, pack_block([b"x"] * 9)),)),
+    ],
+)
+def test_a_chunk_whose_items_do_not_tile_its_range_is_refused(bad: Chunk) -> None:
+    with pytest.raises(MalformedMessage):
+        check_chunk(bad)

@@ -1,0 +1,50 @@
+"""Opens the client that a command talks through; the one place where commands meet the client and the export."""
+
+from __future__ import annotations
+
+import importlib
+import socket
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from windrow.cli.flags import Common
+from windrow.cli.ports import ClientPort, ExportRunPort
+from windrow.common.config import Config
+
+PROBE_S = 1.0
+
+
+def open_client(config: Config, timeout_s: float | None = None) -> ClientPort:
+    """A client for the scheduler that the settings name."""
+    windrow: Any = importlib.import_module("windrow")
+    client: object = windrow.Client(config.client.url, timeout=timeout_s or config.client.timeout_s)
+    return cast(ClientPort, client)
+
+
+def connect(common: Common) -> ClientPort:
+    """A client as --url and --config say."""
+    return open_client(common.config())
+
+
+def open_embedded(slots: int) -> AbstractContextManager[ClientPort]:
+    """A cluster of its own, for as long as the context lasts."""
+    windrow: Any = importlib.import_module("windrow")
+    return cast("AbstractContextManager[ClientPort]", windrow.local(slots=slots))
+
+
+def begin_export(client: ClientPort, spec: Mapping[str, object]) -> ExportRunPort:
+    """Start an export; `spec` holds the fields of windrow.export.ExportSpec."""
+    export: Any = importlib.import_module("windrow.export")
+    return cast(ExportRunPort, export.start_export(client, export.ExportSpec(**spec)))
+
+
+def something_listens(url: str) -> bool:
+    """Whether anything takes connections at a tcp:// address."""
+    parts = urlsplit(url)
+    try:
+        with socket.create_connection((parts.hostname or "127.0.0.1", parts.port or 0), PROBE_S):
+            return True
+    except OSError:
+        return False

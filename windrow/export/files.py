@@ -1,0 +1,107 @@
+"""Writes files so that they are there whole or not at all, whatever dies meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Generator, Iterable
+from pathlib import Path
+from typing import BinaryIO
+
+COPY_BYTES = 1 << 20
+
+
+class Written:
+    """A file being written, with its size and SHA-256 so far."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._digest.update(data)
+        self.size += len(data)
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Generator[BinaryIO, None, None]:
+    """A new file, on the disk when the block is left; gone again if the block fails."""
+    with open(path, "xb") as file:
+        try:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
+
+
+def write_durably(path: Path, chunks: Iterable[bytes], unique: str) -> tuple[int, str]:
+    """Write the file under a passing name and rename it; returns size and SHA-256."""
+    passing = path.with_name(f"{path.name}.{unique}.tmp")
+    with new_file(passing) as file:
+        written = Written(file)
+        for chunk in chunks:
+            written.write(chunk)
+    os.replace(passing, path)
+    sync_folder(path.parent)
+    return written.size, written.sha256
+
+
+def publish(passing: Path, dest: Path, *, force: bool) -> None:
+    """Let `passing` appear as `dest`; FileExistsError where there is one and `force` is not given."""
+    if force:
+        os.replace(passing, dest)
+    else:
+        # Renaming would overwrite what another process has put there since we looked; linking refuses.
+        try:
+            os.link(passing, dest)
+        except FileExistsError:
+            raise
+        except OSError:
+            # Some network and FAT file systems know no links: look, then rename.
+            if os.path.lexists(dest):
+                raise FileExistsError(dest) from None
+            os.replace(passing, dest)
+        else:
+            os.unlink(passing)
+    sync_folder(dest.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Put the folder's names on the disk: a rename is lost in a power cut without it."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def copy_into(source: Path, written: Written) -> int:
+    """Append a file's bytes; returns how many."""
+    before = written.size
+    with open(source, "rb") as file:
+        while data := file.read(COPY_BYTES):
+            written.write(data)
+    return written.size - before
+
+
+def hash_file(path: Path) -> tuple[int, str]:
+    """Size and SHA-256 of a file."""
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+        return file.tell(), digest.hexdigest()
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a work folder with all that is in it; what is gone already is fine."""
+    shutil.rmtree(folder, ignore_errors=True)
