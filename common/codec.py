@@ -24,7 +24,17 @@ from windrow.common.errors import MalformedMessage, ProtocolMismatch
 from windrow.common.limits import MESSAGE_BYTES_MAX, PROTOCOL_VERSION
 
 M = TypeVar("M")
-_Check = Callable[[Any, str], Any]
+_Check = Callable[[Any], Any]
+"""The value as its annotation says, or _Misfit."""
+
+
+class _Misfit(Exception):
+    """A value that does not fit. Where it stood is put together on the way out, so that what fits pays nothing."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.path = ""
+        self.what = what
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +64,7 @@ class MessageSet(Generic[M]):
         name = type(message).__name__
         if name not in self._kinds:
             raise TypeError(f"{name} does not belong to this direction")
-        packed = bytes(msgpack.packb([PROTOCOL_VERSION, name, _plain(message)]) or b"")
+        packed = bytes(msgpack.packb([PROTOCOL_VERSION, name, _brief(message)]) or b"")
         if len(packed) > MESSAGE_BYTES_MAX:
             raise MalformedMessage(f"{name} has {len(packed)} bytes; at most {MESSAGE_BYTES_MAX} travel in one message")
         return packed
@@ -78,8 +88,7 @@ class MessageSet(Generic[M]):
         check = self._checks.get(kind.__name__)
         if check is None:
             check = self._checks[kind.__name__] = _check_for(kind)
-        made: M = check(fields, kind.__name__)
-        return made
+        return _checked(check, fields, kind)
 
 
 def to_plain(value: object) -> Any:
@@ -87,27 +96,47 @@ def to_plain(value: object) -> Any:
     return _plain(value)
 
 
-_PLAIN_FIELDS: dict[type, tuple[str, ...]] = {}
-
-
 def _plain(value: Any) -> Any:
-    kind = type(value)
-    if kind in _SCALARS:
-        return value
+    return value if type(value) in _SCALARS else _maker(type(value), _PLAIN, brief=False)(value)
+
+
+def _brief(value: Any) -> Any:
+    """As _plain, without the fields that have their default: they are neither sent nor checked."""
+    return value if type(value) in _SCALARS else _maker(type(value), _BRIEF, brief=True)(value)
+
+
+_Maker = Callable[[Any], Any]
+_PLAIN: dict[type, _Maker] = {}
+_BRIEF: dict[type, _Maker] = {}
+"""How a value of each type is made plain, found out once."""
+
+
+def _maker(kind: type, makers: dict[type, _Maker], *, brief: bool) -> _Maker:
+    maker = makers.get(kind)
+    if maker is None:
+        maker = makers[kind] = _make_maker(kind, _brief if brief else _plain, brief=brief)
+    return maker
+
+
+def _make_maker(kind: type, inner: _Maker, *, brief: bool) -> _Maker:
+    if dataclasses.is_dataclass(kind):
+        names = [field.name for field in dataclasses.fields(kind)]
+        if not brief:
+            return lambda value: {name: inner(getattr(value, name)) for name in names}
+        defaults = [(field.name, field.default) for field in dataclasses.fields(kind)]
+        # By identity: enough for (), "", None, False and small numbers, and what it misses is sent, which is as right.
+        return lambda value: {
+            name: inner(given) for name, default in defaults if (given := getattr(value, name)) is not default
+        }
     if kind is tuple:
         # Most tuples hold scalars and pass as they are; looking at the first entry decides for all (tuple[X, ...]).
-        return value if not value or type(value[0]) in _SCALARS else [_plain(entry) for entry in value]
-    if dataclasses.is_dataclass(kind):
-        names = _PLAIN_FIELDS.get(kind)
-        if names is None:
-            names = _PLAIN_FIELDS[kind] = tuple(field.name for field in dataclasses.fields(kind))
-        return {name: _plain(getattr(value, name)) for name in names}
-    if isinstance(value, tuple):
-        return tuple(_plain(entry) for entry in value)
+        return lambda value: value if not value or type(value[0]) in _SCALARS else [inner(entry) for entry in value]
+    if issubclass(kind, tuple):
+        return lambda value: tuple([inner(entry) for entry in value])
     if kind is dict:
-        return {key: _plain(entry) for key, entry in value.items()}
-    if isinstance(value, StrEnum):
-        return value.value
+        return lambda value: {key: inner(entry) for key, entry in value.items()}
+    if issubclass(kind, StrEnum):
+        return lambda value: value.value
     raise TypeError(f"{kind.__name__} is not message data")
 
 
@@ -117,7 +146,15 @@ _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 def decoder_for(kind: type[M]) -> Callable[[Any], M]:
     """A function that builds `kind` from plain data (as to_plain gives it) or raises MalformedMessage."""
     check = _check_for(kind)
-    return lambda data: check(data, kind.__name__)
+    return lambda data: _checked(check, data, kind)
+
+
+def _checked(check: _Check, data: Any, kind: type[M]) -> M:
+    try:
+        made: M = check(data)
+    except _Misfit as misfit:
+        raise MalformedMessage(f"{kind.__name__}{misfit.path}: {misfit.what}") from None
+    return made
 
 
 _CHECKS: dict[Any, _Check] = {}
@@ -154,51 +191,64 @@ def _make_check(kind: Any) -> _Check:
     raise TypeError(f"the codec does not know {kind!r}")
 
 
-def _wrong(path: str, expected: str, value: object) -> MalformedMessage:
-    return MalformedMessage(f"{path}: expected {expected}, got {type(value).__name__}")
+def _wrong(expected: str, value: object) -> _Misfit:
+    return _Misfit(f"expected {expected}, got {type(value).__name__}")
 
 
 def _exactly(kind: type) -> _Check:
     name = kind.__name__
 
-    def check(value: Any, path: str) -> Any:
+    def check(value: Any) -> Any:
         if type(value) is not kind:
-            raise _wrong(path, name, value)
+            raise _wrong(name, value)
         return value
 
     return check
 
 
-def _float(value: Any, path: str) -> float:
+def _float(value: Any) -> float:
     if type(value) is float:
         return value
     if type(value) is int:
         return float(value)
-    raise _wrong(path, "float", value)
+    raise _wrong("float", value)
 
 
 def _enum(kind: type[StrEnum]) -> _Check:
-    def check(value: Any, path: str) -> Any:
+    def check(value: Any) -> Any:
         try:
             return kind(value)
         except ValueError:
-            raise MalformedMessage(f"{path}: {str(value)[:64]!r} is none of {', '.join(kind)}") from None
+            raise _Misfit(f"{str(value)[:64]!r} is none of {', '.join(kind)}") from None
 
     return check
 
 
 def _annotated(kind: Any, *rules: object) -> _Check:
-    inner = _check_for(kind)
+    check = _check_for(kind)
+    for rule in rules:
+        if isinstance(rule, Between):
+            check = _between(check, rule.low, rule.high)
+        elif isinstance(rule, Longest):
+            check = _longest(check, rule.length)
+    return check
 
-    def check(value: Any, path: str) -> Any:
-        got = inner(value, path)
-        if got is None:
-            return got
-        for rule in rules:
-            if isinstance(rule, Between) and not rule.low <= got <= rule.high:
-                raise MalformedMessage(f"{path}: {got} is not between {rule.low:g} and {rule.high:g}")
-            if isinstance(rule, Longest) and len(got) > rule.length:
-                raise MalformedMessage(f"{path}: {len(got)} long; at most {rule.length}")
+
+def _between(inner: _Check, low: float, high: float) -> _Check:
+    def check(value: Any) -> Any:
+        got = inner(value)
+        if got is not None and not low <= got <= high:
+            raise _Misfit(f"{got} is not between {low:g} and {high:g}")
+        return got
+
+    return check
+
+
+def _longest(inner: _Check, length: int) -> _Check:
+    def check(value: Any) -> Any:
+        got = inner(value)
+        if got is not None and len(got) > length:
+            raise _Misfit(f"{len(got)} long; at most {length}")
         return got
 
     return check
@@ -210,8 +260,8 @@ def _union(kinds: tuple[Any, ...]) -> _Check:
         raise TypeError("the codec knows X | None and no other union")
     inner = _check_for(others[0])
 
-    def check(value: Any, path: str) -> Any:
-        return None if value is None else inner(value, path)
+    def check(value: Any) -> Any:
+        return None if value is None else inner(value)
 
     return check
 
@@ -219,10 +269,10 @@ def _union(kinds: tuple[Any, ...]) -> _Check:
 def _entries(kind: Any) -> _Check:
     inner = _check_for(kind)
 
-    def check(value: Any, path: str) -> Any:
+    def check(value: Any) -> Any:
         if type(value) is not tuple and type(value) is not list:
-            raise _wrong(path, "array", value)
-        return tuple([inner(entry, path) for entry in value])
+            raise _wrong("array", value)
+        return tuple([inner(entry) for entry in value])
 
     return check
 
@@ -230,10 +280,17 @@ def _entries(kind: Any) -> _Check:
 def _table(kind: Any) -> _Check:
     inner = _check_for(kind)
 
-    def check(value: Any, path: str) -> Any:
+    def check(value: Any) -> Any:
         if type(value) is not dict or not all(type(key) is str for key in value):
-            raise _wrong(path, "map with string keys", value)
-        return {key: inner(entry, f"{path}.{key[:64]}") for key, entry in value.items()}
+            raise _wrong("map with string keys", value)
+        found: dict[str, Any] = {}
+        for key, entry in value.items():
+            try:
+                found[key] = inner(entry)
+            except _Misfit as misfit:
+                misfit.path = f".{key[:64]}{misfit.path}"
+                raise
+        return found
 
     return check
 
@@ -242,30 +299,38 @@ def _named_tuple(kind: Any) -> _Check:
     hints = typing.get_type_hints(kind, include_extras=True)
     inner = [_check_for(hints[name]) for name in kind._fields]
 
-    def check(value: Any, path: str) -> Any:
+    def check(value: Any) -> Any:
         if not isinstance(value, (tuple, list)) or len(value) != len(inner):
-            raise _wrong(path, f"array of {len(inner)}", value)
-        return kind(*(one(entry, path) for one, entry in zip(inner, value, strict=True)))
+            raise _wrong(f"array of {len(inner)}", value)
+        return kind(*(one(entry) for one, entry in zip(inner, value, strict=True)))
 
     return check
 
 
 def _dataclass(kind: Any) -> _Check:
     hints = typing.get_type_hints(kind, include_extras=True)
+    fields = dataclasses.fields(kind)
+    inner = {field.name: _check_for(hints[field.name]) for field in fields}
     required = {
         field.name
-        for field in dataclasses.fields(kind)
+        for field in fields
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     }
-    inner = [(field.name, _check_for(hints[field.name]), f".{field.name}") for field in dataclasses.fields(kind)]
 
-    def check(value: Any, path: str) -> Any:
+    def check(value: Any) -> Any:
         if type(value) is not dict:
-            raise _wrong(path, "map", value)
-        found = {name: one(value[name], path + below) for name, one, below in inner if name in value}
-        missing = required - found.keys()
-        if missing:
-            raise MalformedMessage(f"{path}: {', '.join(sorted(missing))} missing")
+            raise _wrong("map", value)
+        found: dict[str, Any] = {}
+        for name, entry in value.items():
+            one = inner.get(name)
+            if one is not None:
+                try:
+                    found[name] = one(entry)
+                except _Misfit as misfit:
+                    misfit.path = f".{name}{misfit.path}"
+                    raise
+        if not required <= found.keys():
+            raise _Misfit(f"{', '.join(sorted(required - found.keys()))} missing")
         return kind(**found)
 
     return check

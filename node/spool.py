@@ -36,7 +36,7 @@ class Spooled(NamedTuple):
 
 
 class Spool:
-    """Segments of this boot are appended to and go when all in them is settled; those of older boots are read first."""
+    """Segments of this boot are appended to, and emptied when all in them is settled; older boots are read first."""
 
     def __init__(self, folder: Path, boot: str, bytes_max: int) -> None:
         self._folder = folder
@@ -55,6 +55,8 @@ class Spool:
         self._old_bytes = sum(path.stat().st_size for path in self._old)
         self._segment = int(self._old[-1].stem) if self._old and self._old[-1].stem.isdecimal() else 0
         self._fd = -1
+        self._head_bytes = 0
+        """Of the current segment: what stands before its first record."""
 
     @property
     def size_bytes(self) -> int:
@@ -102,28 +104,49 @@ class Spool:
         if self._open[segment]:
             return
         del self._open[segment]
+        if segment != self._segment or self._broken or not self._empty_segment():
+            self._drop(segment)
+        if not self._open:
+            self._broken = False
+
+    def close(self) -> None:
+        """What is not settled stays for the next start."""
+        self._close_segment()
+        if self._segment in self._bytes and self._segment not in self._open:
+            self._drop(self._segment)
+
+    def _empty_segment(self) -> bool:
+        """Back to its head: a file made and removed for each report costs more than all else here. False: it failed."""
+        if self._fd < 0:
+            return False
+        try:
+            os.ftruncate(self._fd, self._head_bytes)
+        except OSError:
+            return False
+        self._bytes[self._segment] = self._head_bytes
+        return True
+
+    def _drop(self, segment: int) -> None:
         if segment == self._segment:
             self._close_segment()
         del self._bytes[segment]
         with contextlib.suppress(OSError):
             self._path(segment).unlink()
-        if not self._open:
-            self._broken = False
-
-    def close(self) -> None:
-        self._close_segment()
 
     def _path(self, segment: int) -> Path:
         return self._folder / f"{segment:010d}.spool"
 
     def _begin_segment(self) -> None:
         self._close_segment()
-        fd = os.open(self._path(self._segment + 1), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fd = os.open(
+            self._path(self._segment + 1), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
+        )
         self._segment += 1
         self._fd = fd
         self._bytes[self._segment] = 0
         self._write_bytes(MAGIC)
         self._write(self._boot.encode())
+        self._head_bytes = self._bytes[self._segment]
 
     def _write(self, payload: bytes) -> None:
         self._write_bytes(_HEAD.pack(len(payload), zlib.crc32(payload)) + payload)
@@ -137,7 +160,6 @@ class Spool:
         except OSError:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._fd, self._bytes[self._segment])
-                os.lseek(self._fd, 0, os.SEEK_END)
             raise
         self._bytes[self._segment] += written
 

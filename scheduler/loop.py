@@ -245,6 +245,8 @@ class SchedulerLoop:
         questions: list[tuple[Peer, Question]],
         polls: list[tuple[Peer, NodePoll | ClientPoll]],
     ) -> None:
+        # Whoever waits for an outcome goes first: a call is as long as the way to here, and the node can wait.
+        self._tell_clients(done)
         for ask, message in done.answers:
             peer, change = self._asks.pop(ask)
             if isinstance(message, NodeWelcome) and isinstance(change, NodeHello):
@@ -263,10 +265,14 @@ class SchedulerLoop:
                 else:
                     self._answer_all(self._clients.park(peer, poll, now.mono))
             self._answer_all(self._nodes.answer(None if done.all_nodes else touched, now.mono))
+        except StoreError as error:
+            _log_unread(error)
+
+    def _tell_clients(self, done: Turn) -> None:
+        try:
             self._answer_all(self._clients.answer(done.jobs))
         except StoreError as error:
-            # Only reads failed here: whoever waits will ask again.
-            log.error("the store cannot be read", action="store_read_failed", detail=str(error))
+            _log_unread(error)
 
     def _answer_all(self, answers: list[Answered]) -> None:
         for peer, message in answers:
@@ -325,3 +331,8 @@ class SchedulerLoop:
         if self.ended is not None and not self.ended.done():
             self.ended.set_result(code)
         self._loop = None
+
+
+def _log_unread(error: StoreError) -> None:
+    # Only reads failed here: whoever waits will ask again.
+    log.error("the store cannot be read", action="store_read_failed", detail=str(error))

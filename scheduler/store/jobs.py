@@ -35,6 +35,7 @@ _LIVE = tuple(state.value for state in JobState if state not in TERMINAL_STATES)
 _SHOWN_AS_RUNNING = (JobState.RUNNING.value, JobState.CANCELLING.value, JobState.STOPPING.value)
 """Users know no `cancelling` and no `stopping`."""
 _NO_MAX = (1 << 63) - 1
+NUMBERS_KEPT = 100_000
 
 _make_options = decoder_for(JobOptions)
 _make_numbers = decoder_for(NumberItems)
@@ -106,6 +107,7 @@ class JobReader:
         self._link = link
         self._counts = counts
         self._statements = _Statements(link.dialect)
+        self._numbers: dict[str, int] = {}
 
     def find_last_no(self) -> int:
         """The highest job number, 0 for none."""
@@ -123,8 +125,16 @@ class JobReader:
         return self._stored(found[0]) if found else None
 
     def find_no(self, job: str) -> int | None:
-        found = self._link.fetch(self._statements.no_by_id, job)
-        return int(found[0][0]) if found else None
+        """The job's number, which never changes: pollers ask for it again and again."""
+        no = self._numbers.get(job)
+        if no is None:
+            found = self._link.fetch(self._statements.no_by_id, job)
+            if not found:
+                return None
+            if len(self._numbers) >= NUMBERS_KEPT:
+                self._numbers.clear()
+            no = self._numbers[job] = int(found[0][0])
+        return no
 
     def find_id_by_key(self, key: str) -> JobId | None:
         found = self._link.fetch(self._statements.id_by_key, key)

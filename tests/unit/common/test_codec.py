@@ -189,3 +189,14 @@ def test_a_type_that_the_codec_does_not_know_is_a_bug_found_at_once() -> None:
     for kind in (complex, int | str, int | str | None):
         with pytest.raises(TypeError, match="the codec"):
             decoder_for(kind)  # type: ignore[arg-type]
+
+
+def test_a_field_that_has_its_default_is_not_sent() -> None:
+    assert msgpack.unpackb(SET.encode(Message(Id("a"), level=0, text="", pairs=(), colour=Colour.RED)))[2] == {
+        "id": "a"
+    }
+    assert SET.decode(SET.encode(Message(Id("a"), level=3))) == Message(Id("a"), level=3)
+
+
+def test_plain_data_has_every_field_whatever_its_value() -> None:
+    assert to_plain(Message(Id("a"))).keys() == to_plain(FULL).keys()

@@ -27,15 +27,32 @@ def test_what_one_boot_left_the_next_one_reads(tmp_path: Path) -> None:
     assert list(third.read_old()) == [Spooled("boot2", b"new")]
 
 
-def test_nothing_is_on_disk_when_all_is_acknowledged(tmp_path: Path) -> None:
+def test_no_outcome_is_on_disk_when_all_is_acknowledged(tmp_path: Path) -> None:
     spool = Spool(tmp_path, "b", 1 << 20)
-    tickets = [spool.append(b"x") for _ in range(3)]
+    tickets = [spool.append(b"x" * 100) for _ in range(3)]
     for ticket in tickets:
-        assert files(tmp_path)
+        assert spool.size_bytes > 300
         spool.settle(ticket)
-    assert not files(tmp_path)
-    assert spool.size_bytes == 0
+    assert spool.size_bytes < 100
+    assert list(Spool(tmp_path, "c", 1 << 20).read_old()) == []
     spool.append(b"y")
+    assert list(Spool(tmp_path, "c", 1 << 20).read_old()) == [Spooled("b", b"y")]
+
+
+def test_one_file_serves_reports_that_are_acknowledged_one_by_one(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, "b", 1 << 20)
+    for _ in range(10):
+        spool.settle(spool.append(b"x"))
+    assert len(files(tmp_path)) == 1
+    spool.close()
+    assert not files(tmp_path)
+
+
+def test_what_is_not_acknowledged_outlives_the_close(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, "b", 1 << 20)
+    spool.settle(spool.append(b"x"))
+    spool.append(b"y")
+    spool.close()
     assert list(Spool(tmp_path, "c", 1 << 20).read_old()) == [Spooled("b", b"y")]
 
 
