@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -215,11 +216,15 @@ def count_steps(act: Callable[[], object]) -> int:
         return trace
 
     before = sys.gettrace()
+    # Else the finalisers of what other tests have left would be counted, whenever the collector happens to run.
+    gc.collect()
+    gc.disable()
     sys.settrace(trace)
     try:
         act()
     finally:
         sys.settrace(before)
+        gc.enable()
     return steps
 
 
