@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import example, given, settings
@@ -85,7 +85,7 @@ def test_counts_and_row_ends_are_those_of_a_walk_byte_by_byte(
 @given(noise, any_dialect, st.lists(st.integers(1, 9), min_size=1, max_size=30))
 def test_blocks_counted_apart_add_up_wherever_they_are_cut(data: bytes, dialect: Dialect, sizes: list[int]) -> None:
     cuts = [0, *(cut for cut in accumulate(sizes) if cut < len(data)), len(data)]
-    counts = [count_block(data[a:b], dialect) for a, b in zip(cuts, cuts[1:], strict=False)]
+    counts = [count_block(data[a:b], dialect) for a, b in pairwise(cuts)]
     state = State()
     for cut, count in zip(cuts[1:], counts, strict=True):
         state = next_state(state, count)
