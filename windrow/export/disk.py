@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Generator
 from pathlib import Path
 
-from windrow.common.errors import Retry
+from windrow.common.errors import ExportError, Retry
 
 RETRY_AFTER_S = 60.0
 """Somebody must make room first."""
@@ -19,14 +19,22 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def check_disk(folder: Path, needed_bytes: int) -> None:
-    """Retry where the folder's disk has no room for so much."""
-    free = shutil.disk_usage(folder).free
+    """Retry where the folder's disk has no room for so much; ExportError where there is no folder."""
+    try:
+        free = shutil.disk_usage(folder).free
+    except FileNotFoundError:
+        raise folder_gone(folder) from None
     if free < needed_bytes + SPARE_BYTES:
         raise Retry(
             f"the disk of {folder} has {shown_bytes(free)} free, the export needs about {shown_bytes(needed_bytes)} "
             f"and leaves {shown_bytes(SPARE_BYTES)} free: make room, or give a destination on another disk",
             after=RETRY_AFTER_S,
         )
+
+
+def folder_gone(folder: Path) -> ExportError:
+    """The work folder is no longer there."""
+    return ExportError(f"the folder {folder} has gone: the export was cancelled, or ended without this task")
 
 
 @contextlib.contextmanager
