@@ -145,7 +145,7 @@ def test_a_source_that_shrinks_is_noticed() -> None:
 
 
 def test_blocks_may_be_counted_apart() -> None:
-    assert count_block(b'a"b\n"') == (5, 2, 1)
+    assert count_block(b'a"b\n"')[:3] == (5, 2, 1)
 
 
 def test_row_starts_beyond_the_end_are_the_end() -> None:
