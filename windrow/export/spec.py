@@ -192,7 +192,7 @@ def _checked(name: str, value: object) -> object:
 
 
 def check_spec(spec: ExportSpec) -> ExportSpec:
-    """The spec with format, compression and paths decided; ExportError for what is wrong without a look at the source."""
+    """The spec with formats and paths decided; ExportError for what is wrong without a look at the source."""
     if not spec.source or not spec.dest:
         raise ExportError("an export needs a source and a destination")
     if is_url(spec.dest):
@@ -206,7 +206,11 @@ def check_spec(spec: ExportSpec) -> ExportSpec:
         raise ExportError(f"segment_bytes={spec.segment_bytes}: must be between 1 and {SEGMENT_BYTES_MAX}")
     parse_casts(spec.cast)
     parse_errors(spec.max_errors)
-    for option, names in (("--columns", spec.columns), ("--drop-null", spec.drop_null), ("--dedupe-by", spec.dedupe_by)):
+    for option, names in (
+        ("--columns", spec.columns),
+        ("--drop-null", spec.drop_null),
+        ("--dedupe-by", spec.dedupe_by),
+    ):
         if any(not entry.strip() for entry in names):
             raise ExportError(f"{option} has an empty name: give names like {option} a,b")
     if spec.infer not in INFER:
@@ -233,15 +237,15 @@ def _check_destination(spec: ExportSpec) -> ExportSpec:
     folder = spec.dest.endswith("/")
     if spec.partition_by and not folder:
         raise ExportError(f"--partition-by makes folders: end the destination in a slash, {spec.dest}/")
-    if spec.partition_by and spec.limit is not None:
-        raise ExportError("--partition-by and --limit do not go together: export the first rows first")
     to_encoding, to_delimiter = spec.to_encoding, spec.to_delimiter
     if spec.format != "csv" and to_delimiter:
         raise ExportError(f"--to-delimiter is for CSV; the destination is {spec.format}")
     if spec.format == "parquet" and to_encoding:
         raise ExportError("--to-encoding is for text; a Parquet file is always UTF-8 inside")
     if spec.format == "csv":
-        to_delimiter = parse_mark(to_delimiter or ("tab" if writes_tabs(spec.dest) else ","), "--to-delimiter", none=False)
+        to_delimiter = parse_mark(
+            to_delimiter or ("tab" if writes_tabs(spec.dest) else ","), "--to-delimiter", none=False
+        )
         check_marks(to_delimiter, '"', "", "--to-")
     return dataclasses.replace(spec, to_encoding=to_encoding, to_delimiter=to_delimiter)
 

@@ -105,7 +105,9 @@ def check_marks(delimiter: str, quote: str, escape: str, prefix: str = "--") -> 
     for at, (name, mark) in enumerate(marks):
         for other, same in marks[at + 1 :]:
             if mark and mark == same:
-                raise ExportError(f"{prefix}{name} and {prefix}{other} are both {mark!r}: give two different characters")
+                raise ExportError(
+                    f"{prefix}{name} and {prefix}{other} are both {mark!r}: give two different characters"
+                )
 
 
 def decide_format(dest: str, asked: str) -> str:
@@ -129,7 +131,7 @@ def decide_format(dest: str, asked: str) -> str:
 
 
 def decide_compression(dest: str, kind: str, asked: str) -> str:
-    """How the destination is compressed: as asked, by its ending, or the default of its format; empty for not at all."""
+    """How the destination is compressed: as asked, by its ending, or as its format is by default; empty: not at all."""
     name = asked.strip().lower()
     name = _OTHER_COMPRESSIONS.get(name, name)
     by_ending = "" if dest.endswith("/") else _PACKED.get(PurePath(dest).suffix.lower(), "")
