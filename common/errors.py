@@ -103,6 +103,16 @@ class Retry(WindrowError):
         self.after = after
 
 
+class NodeUnfit(WindrowError):
+    """Raised by a task: this node cannot do items of this job (a folder is not mounted, a device is missing).
+
+    The item goes to another node and uses none of the `retries`; the job leaves this node out, and fails where no
+    node is left. A single call fails with it like with any other error.
+    """
+
+    code = "node_unfit"
+
+
 class SoftTimeout(WindrowError, TimeoutError):
     """The item's soft time limit is over: tidy up and end."""
 
