@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from windrow.common.errors import ExportError
-from windrow.export.thrift import I32, I64, STRUCT, Encoded, Items, Struct, decode, encode
+from windrow.export.thrift import I64, STRUCT, Encoded, Items, Struct, decode, encode
 
 COPY_BYTES = 1 << 20
 """Copied at a time."""
@@ -24,7 +24,7 @@ ORDINAL_MAX = 0x7FFF
 FOOTER_BYTES_MAX = 0x7FFF_FFFF
 """Readers take the footer's length as a signed number of 32 bits."""
 BLOOM_HEADER_BYTES_MAX = 256
-"""Looked at to find the length of a Bloom filter whose writer has not noted it."""
+"""Looked at for the length of a Bloom filter whose writer has not noted it."""
 
 _MAGIC, _MAGIC_ENCRYPTED = b"PAR1", b"PARE"
 
@@ -320,7 +320,6 @@ def _find_bloom(file: BinaryIO, meta: Struct, end: int) -> tuple[int, int] | Non
         _check_place(start, start, end, "a Bloom filter")
         header, header_bytes = decode(_read_at(file, start, min(end, start + BLOOM_HEADER_BYTES_MAX)))
         size = header_bytes + header.get_int(_BLOOM_BYTES)
-        meta.fields[_META_BLOOM_LENGTH] = (I32, size)
     _check_place(start, start + size, end, "a Bloom filter")
     return start, start + size
 
