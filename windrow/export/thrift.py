@@ -108,8 +108,7 @@ def decode(data: bytes, at: int = 0) -> tuple[Struct, int]:
 
 
 def _read_struct(data: bytes, at: int, depth: int) -> tuple[Struct, int]:
-    if not depth:
-        raise ExportError("its metadata are nested too deeply")
+    _check_depth(depth)
     fields: dict[int, tuple[int, Value]] = {}
     number = 0
     while head := data[at]:
@@ -155,11 +154,12 @@ def _read_value(data: bytes, at: int, kind: int, depth: int) -> tuple[Value, int
 
 
 def _read_items(data: bytes, at: int, depth: int) -> tuple[Items, int]:
+    _check_depth(depth)
     size, kind = data[at] >> 4, data[at] & 0x0F
     at += 1
     if size == 15:
         size, at = _read_varint(data, at)
-    _check_room(data, at, size, depth)
+    # A wild size ends with the data, for no element has less than a byte.
     values: list[Value] = []
     for _ in range(size):
         value, at = _read_value(data, at, kind, depth)
@@ -168,12 +168,12 @@ def _read_items(data: bytes, at: int, depth: int) -> tuple[Items, int]:
 
 
 def _read_pairs(data: bytes, at: int, depth: int) -> tuple[Pairs, int]:
+    _check_depth(depth)
     size, at = _read_varint(data, at)
     if not size:
         return Pairs(0, 0, []), at
     key_kind, value_kind = data[at] >> 4, data[at] & 0x0F
     at += 1
-    _check_room(data, at, size, depth)
     pairs: list[tuple[Value, Value]] = []
     for _ in range(size):
         key, at = _read_value(data, at, key_kind, depth)
@@ -182,10 +182,7 @@ def _read_pairs(data: bytes, at: int, depth: int) -> tuple[Pairs, int]:
     return Pairs(key_kind, value_kind, pairs), at
 
 
-def _check_room(data: bytes, at: int, size: int, depth: int) -> None:
-    # No element has less than a byte, so that a wild size is seen before anything is built.
-    if size > len(data) - at:
-        raise IndexError
+def _check_depth(depth: int) -> None:
     if not depth:
         raise ExportError("its metadata are nested too deeply")
 

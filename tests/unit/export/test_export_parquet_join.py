@@ -138,6 +138,9 @@ def check_layout(path: Path) -> None:
             header, end = decode(data, at)
             assert end + header.get_int(1) == at + size
             taken.append((at, at + size))
+    for group in footer.get_structs(4):
+        starts = [meta.find_int(11) or meta.get_int(9) for meta in (one.get_struct(3) for one in group.get_structs(1))]
+        assert group.find_int(5) in (None, min(starts))
     taken.sort()
     assert [before[1] for before in taken[:-1]] == [after[0] for after in taken[1:]]
     # Readers fetch all column indexes in one go, and all offset indexes.

@@ -119,6 +119,7 @@ def test_known_encodings(data: str, value: Struct) -> None:
         (b"\x16" + b"\x80" * 100_000, "more than 64 bits"),
         (b"\x1c" * 10_000, "nested too deeply"),
         (b"\x19" * 10_000, "nested too deeply"),
+        (b"\x1b" + b"\x01\x3b\x00" * 10_000, "nested too deeply"),
         (b"\x15\x02\x05\x02\x02\x00", "field 1 twice"),
         (b"\x05\xff\xff\x7f\x02\x00", "out of range"),
         (b"\x1e\x00", "unknown type 14"),
