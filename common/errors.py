@@ -11,6 +11,7 @@ WindrowError
 │   └── ExportError        a source, destination, column or condition
 ├── TaskFailed             the task's: an item ended with a failure
 ├── Retry                  raised by a task: try this item again
+├── NodeUnfit              raised by a task: this node cannot do this item, another may
 ├── SoftTimeout            raised inside a task: its soft time limit is over
 ├── Unreachable            the network's: try again later
 │   ├── SchedulerUnreachable
