@@ -11,6 +11,7 @@ WindrowError
 │   └── ExportError        a source, destination, column or condition
 ├── TaskFailed             the task's: an item ended with a failure
 ├── Retry                  raised by a task: try this item again
+├── NodeUnfit              raised by a task: this node cannot do this item, another may
 ├── SoftTimeout            raised inside a task: its soft time limit is over
 ├── Unreachable            the network's: try again later
 │   ├── SchedulerUnreachable
@@ -101,6 +102,16 @@ class Retry(WindrowError):
     def __init__(self, message: str = "", *, after: float | None = None) -> None:
         super().__init__(message)
         self.after = after
+
+
+class NodeUnfit(WindrowError):
+    """Raised by a task: this node cannot do items of this job (a folder is not mounted, a device is missing).
+
+    The item goes to another node and uses none of the `retries`; the job leaves this node out, and fails where no
+    node is left. A single call fails with it like with any other error.
+    """
+
+    code = "node_unfit"
 
 
 class SoftTimeout(WindrowError, TimeoutError):

@@ -79,5 +79,7 @@ class FailureKind(StrEnum):
     """The item ran longer than its limit: its worker was killed, or it was stopped by SoftTimeout."""
     LOST = "lost"
     """Its node was lost while it may have been running, and the task says on_lost="fail"."""
+    UNFIT = "unfit"
+    """The task has said that this node cannot do it (NodeUnfit), and no other node is left."""
     NODE = "node"
     """Three nodes were lost while they had this item, and nothing else, of its job."""

@@ -7,7 +7,7 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 
-from windrow.common.errors import Retry, SoftTimeout
+from windrow.common.errors import NodeUnfit, Retry, SoftTimeout
 from windrow.common.limits import NAME_CHARS_MAX, TEXT_CHARS_MAX
 from windrow.common.messages import ItemFailure
 from windrow.common.options import type_name
@@ -17,6 +17,8 @@ _BASES_MAX = 64
 _AFTER_S_MAX = 366 * 86400.0
 _OWN_FILES = frozenset(str(Path(__file__).with_name(name)) for name in ("worker.py", "soft_limit.py"))
 
+_KINDS = ((SoftTimeout, FailureKind.TIMEOUT), (NodeUnfit, FailureKind.UNFIT))
+
 
 def failure_of(index: int, error: BaseException) -> ItemFailure:
     """The task has raised this."""
@@ -24,7 +26,7 @@ def failure_of(index: int, error: BaseException) -> ItemFailure:
         lines = "".join(traceback.format_exception(type(error), error, _from_task(error.__traceback__)))
     except Exception:
         lines = ""
-    kind = FailureKind.TIMEOUT if isinstance(error, SoftTimeout) else FailureKind.ERROR
+    kind = next((kind for base, kind in _KINDS if isinstance(error, base)), FailureKind.ERROR)
     return ItemFailure(
         index, kind, _name(type(error)), cut_text(_text_of(error)), cut_text(lines),
         bases=find_bases(type(error)), after_s=_find_after_s(error),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
 from pathlib import Path
 
-from windrow import task
+from windrow import NodeUnfit, task
 
 GATE_S_MAX = 120.0
 HOLD_S_MIN = 0.02
@@ -87,3 +88,21 @@ def work(x: int, seconds: float) -> int:
 def big(size: int) -> bytes:
     """A result of so many bytes."""
     return bytes(size)
+
+
+@task
+def picky(folder: str, x: int) -> int:
+    """Cannot be done on the node that gets to it first; returns the daemon that did it."""
+    claim = Path(folder) / "claimed"
+    mine = claim.with_name(f"claim-{os.getpid()}")
+    mine.write_text(str(os.getppid()))
+    with contextlib.suppress(FileExistsError):
+        os.link(mine, claim)
+    if claim.read_text() == str(os.getppid()):
+        raise NodeUnfit("the folder is not mounted here")
+    return os.getppid()
+
+
+@task
+def nowhere(x: int) -> int:
+    raise NodeUnfit("no node has what it takes")

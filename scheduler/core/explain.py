@@ -6,7 +6,7 @@ from collections import Counter
 
 from windrow.common.words import JobId, JobState, Now
 from windrow.scheduler.core.machines import ChunkState, NodeState
-from windrow.scheduler.core.planning import ITEM_OVERHEAD_S, has_credit
+from windrow.scheduler.core.planning import ITEM_OVERHEAD_S, has_credit, is_able
 from windrow.scheduler.core.state import Chunk, Job, Node, State
 
 
@@ -82,7 +82,8 @@ def _no_node(state: State, job: Job) -> list[str]:
     alive = [node for node in state.nodes.values() if node.state is NodeState.ALIVE]
     serving = [node for node in alive if queue in node.queues]
     offering = [node for node in serving if job.task in node.tasks]
-    working = [node for node in offering if node.placeable]
+    fit = [node for node in offering if node.id not in job.unfit]
+    working = [node for node in fit if node.placeable]
     if not alive:
         return ["no node is alive; start one with `windrow node`"]
     if not serving:
@@ -91,13 +92,20 @@ def _no_node(state: State, job: Job) -> list[str]:
         errors = [f"{node.name}: {each.source}: {each.error}" for node in serving for each in node.errors]
         told = f"; import errors: {'; '.join(errors)}" if errors else ""
         return [f"no node of queue {queue!r} offers the task {job.task!r}; start one with --tasks{told}"]
+    if not fit:
+        return _left_out(state, job)
     if not working:
-        return [f"every node that could run it is draining: {_names(offering)}"]
+        return [f"every node that could run it is draining: {_names(fit)}", *_left_out(state, job)]
     if not any(has_credit(node, state.settings) for node in working):
         before = Counter(state.jobs[chunk.job].name for node in working for chunk in node.chunks.values())
         ahead = ", ".join(f"{name} ({chunks} chunks)" for name, chunks in before.most_common(3))
-        return [f"all slots of {_names(working)} are taken by {ahead}"]
-    return []
+        return [f"all slots of {_names(working)} are taken by {ahead}", *_left_out(state, job)]
+    return _left_out(state, job)
+
+
+def _left_out(state: State, job: Job) -> list[str]:
+    named = sorted((state.nodes[node].name, why) for node, why in job.unfit.items() if node in state.nodes)
+    return [f"node {name} is left out, because the task cannot be done there: {why}" for name, why in named[:5]]
 
 
 def _names(nodes: list[Node]) -> str:
@@ -122,7 +130,7 @@ def seconds_left(state: State, job: Job) -> float | None:
     """What is left, at the measured time of an item, over all slots that can run it."""
     if not job.time.measured:
         return None
-    able = [n for n in state.nodes.values() if n.placeable and job.task in n.tasks and job.options.queue in n.queues]
+    able = [node for node in state.nodes.values() if node.placeable and is_able(node, job)]
     slots = sum(node.slots for node in able)
     left = job.total - len(job.done) - len(job.quarantined) - len(job.cancelled)
     return left * max(job.time.item_s, ITEM_OVERHEAD_S) / slots if slots else None

@@ -70,14 +70,14 @@ def directives(state: State, node_id: NodeId, boot: str) -> Directives:
     placed = 0
     for chunk in node.chunks.values():
         job = state.jobs[chunk.job]
-        paused = job.state is JobState.PAUSED
+        unwanted = job.state is JobState.PAUSED or node.id in job.unfit
         if chunk.state is not ChunkState.LEASED:
             placed += 1
-            if job.winding_down or paused or node.drained:
+            if job.winding_down or unwanted or node.drained:
                 give_up.append(chunk.fence)
         elif job.winding_down:
             dead.append(chunk.fence)
-        elif paused:
+        elif unwanted:
             give_up.append(chunk.fence)
     return Directives(state.epoch, drain=node.drained, give_up=tuple(give_up), dead=tuple(dead), placed=placed)
 

@@ -286,6 +286,7 @@ def on_retry_job(state: State, asked: RetryJob, now: Now, out: Out) -> Accepted 
     job.pending.update(job.cancelled)
     job.cancelled.clear()
     job.generation += 1
+    job.unfit.clear()
     job.quarantined.subtract(ranges)
     job.pending.update(ranges)
     note_ready(state, job)

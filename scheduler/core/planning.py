@@ -70,6 +70,10 @@ def has_credit(node: Node, settings: CoreSettings) -> bool:
     return live < 2 * node.slots or node.work_s < settings.ahead_s * node.slots
 
 
+_Line = tuple[str, str, int]
+"""Task, queue, and the job's number where it is alone."""
+
+
 class _Lines:
     """The nodes that have credit, as seen during one step; for each (task, queue) a heap by how little they have."""
 
@@ -78,21 +82,21 @@ class _Lines:
         nodes = [node for node in state.nodes.values() if node.placeable]
         self._nodes = {node.id: node for node in nodes}
         self.credit = {node.id for node in nodes if has_credit(node, state.settings)}
-        self._heaps: dict[tuple[str, str], list[tuple[float, NodeId]]] = {}
-        self._slots: dict[tuple[str, str], int] = {}
+        self._heaps: dict[_Line, list[tuple[float, NodeId]]] = {}
+        self._slots: dict[_Line, int] = {}
 
     def _heap(self, job: Job) -> list[tuple[float, NodeId]]:
-        line = (job.task, job.options.queue)
+        line = _line_of(job)
         heap = self._heaps.get(line)
         if heap is None:
-            able = [n for n in self._nodes.values() if line[1] in n.queues and line[0] in n.tasks]
+            able = [node for node in self._nodes.values() if is_able(node, job)]
             self._slots[line] = sum(node.slots for node in able)
             heap = self._heaps[line] = [(_fullness(node), node.id) for node in able if node.id in self.credit]
             heapq.heapify(heap)
         return heap
 
     def slots_for(self, job: Job) -> int:
-        return self._slots[job.task, job.options.queue]
+        return self._slots[_line_of(job)]
 
     def find_node(self, job: Job) -> Node | None:
         """The emptiest node that can run the job. Entries grow stale as nodes fill: those go back where they belong."""
@@ -111,14 +115,23 @@ class _Lines:
     def find_quiet_node(self, job: Job) -> Node | None:
         """The emptiest node that has no range under watch, so that the next loss is blamed on the right one."""
         self._heap(job)
-        able = [self._nodes[each] for each in self.credit]
-        able = [node for node in able if job.task in node.tasks and job.options.queue in node.queues]
+        able = [node for each in self.credit if is_able(node := self._nodes[each], job)]
         quiet = [node for node in able if all(chunk.losses < WATCHED_LOSSES for chunk in node.chunks.values())]
         return min(quiet, key=lambda node: (_fullness(node), node.id), default=None)
 
     def on_placed(self, node: Node) -> None:
         if not has_credit(node, self._settings):
             self.credit.discard(node.id)
+
+
+def is_able(node: Node, job: Job) -> bool:
+    """Serves the queue, offers the task, and is not left out."""
+    return job.task in node.tasks and job.options.queue in node.queues and node.id not in job.unfit
+
+
+def _line_of(job: Job) -> _Line:
+    # A job that leaves nodes out has a line of its own.
+    return job.task, job.options.queue, job.no if job.unfit else 0
 
 
 def _fullness(node: Node) -> float:

@@ -16,7 +16,7 @@ from windrow.common.messages import (
     ValueRun,
 )
 from windrow.common.ranges import RangeSet
-from windrow.common.words import Fence, Now
+from windrow.common.words import FailureKind, Fence, Now
 from windrow.scheduler.core.commands import EmptyNode, OpenNode, Settle
 from windrow.scheduler.core.jobs import finish_if_complete
 from windrow.scheduler.core.losses import failure_record, lose_chunk, quarantine, stop_if_hopeless
@@ -43,6 +43,7 @@ from windrow.scheduler.core.state import (
     give_back_chunk,
     return_to_pending,
 )
+from windrow.scheduler.core.unfit import on_unfit, stop_if_no_node_is_left
 
 KEY_ID = 1
 """Of the nodes' signing keys; it grows when keys are rotated."""
@@ -66,6 +67,8 @@ def on_node_hello(state: State, hello: NodeHello, now: Now, out: Out) -> NodeWel
     node.errors, node.heard_at, node.leaving = hello.errors, now.mono, False
     if rebooted:
         node.seq = -1
+        for job in state.jobs.values():
+            job.unfit.pop(node.id, None)
     out.append(node_record(node, now))
     out.append(OpenNode(node.id))
     _free_lost_fences(state, node, frozenset(hello.holds), now, out, rebooted=rebooted)
@@ -233,6 +236,8 @@ def _commit(state: State, job: Job, chunk: Chunk, said: ChunkReport, now: Now, o
         state.times.setdefault(job.task, ItemTime()).observe(taken + failed, said.busy_s)
     if shortened and chunk.remaining:
         out.append(ShortenChunk(chunk.fence, chunk.remaining.bounds))
+    if any(failure.kind is FailureKind.UNFIT for failure in said.failures):
+        stop_if_no_node_is_left(state, job, now, out)
     stop_if_hopeless(state, job, now, out)
 
 
@@ -253,6 +258,8 @@ def _commit_values(job: Job, chunk: Chunk, run: ValueRun, out: Out) -> int:
 def _on_failure(state: State, job: Job, chunk: Chunk, failure: ItemFailure, now: Now, out: Out) -> bool:
     """Returns whether the item left the fence without an outcome."""
     item = failure.item
+    if failure.kind is FailureKind.UNFIT and not job.stream:
+        return on_unfit(state, job, chunk, failure, now, out)
     decision = decide_retry(job.options, failure, job.attempts_of(item), job.no)
     node = state.nodes[chunk.node].name
     if isinstance(decision, Quarantine):

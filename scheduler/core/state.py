@@ -107,6 +107,8 @@ class Job:
     time: ItemTime = field(default_factory=ItemTime)
     losses: dict[int, RangeSet] = field(default_factory=dict[int, RangeSet])
     """Nodes lost while they had them (from 1) → indexes that are not terminal."""
+    unfit: dict[NodeId, str] = field(default_factory=dict[NodeId, str])
+    """Nodes that are left out, and why: the task has said so there."""
 
     @property
     def winding_down(self) -> bool:

@@ -237,6 +237,21 @@ def test_a_module_that_cannot_be_imported_is_shown_and_the_rest_is_served(cluste
     assert all("there_is_no_such_module" in detail for detail in bad)
 
 
+def test_a_node_that_cannot_do_a_job_is_left_out_of_it(client: Client, tmp_path: Path) -> None:
+    job = client.start(tasks.picky, [(str(tmp_path), x) for x in range(200)])
+    assert job.wait(PATIENCE_S).done == 200
+    done_by = set(job.results())
+    assert len(done_by) == 1
+    assert int((tmp_path / "claimed").read_text()) not in done_by
+
+
+def test_a_job_that_no_node_can_do_fails_and_says_why(client: Client) -> None:
+    job = client.start(tasks.nowhere, range(100))
+    status = job.wait(PATIENCE_S)
+    assert status.state == "failed"
+    assert "no node has what it takes" in status.reason
+
+
 # ── Speed ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -1,0 +1,48 @@
+"""Leaves a node out of a job once the task has said there that this node cannot do it (`windrow.NodeUnfit`).
+
+Kept in memory alone: after a restart of the scheduler the node is tried again, and says so again.
+"""
+
+from __future__ import annotations
+
+from windrow.common.messages import ItemFailure
+from windrow.common.words import JobState, Now
+from windrow.scheduler.core.jobs import wind_down
+from windrow.scheduler.core.losses import failure_record, quarantine
+from windrow.scheduler.core.machines import JobTrigger, NodeState
+from windrow.scheduler.core.state import Chunk, Job, Node, Out, State, return_to_pending
+
+_GOES_ON = (JobState.PENDING, JobState.RUNNING, JobState.PAUSED)
+
+
+def fit_nodes(state: State, job: Job) -> list[Node]:
+    """The live nodes that offer the task and are not left out; they may be draining."""
+    return [
+        node
+        for node in state.nodes.values()
+        if node.state is NodeState.ALIVE
+        and job.options.queue in node.queues
+        and job.task in node.tasks
+        and node.id not in job.unfit
+    ]
+
+
+def on_unfit(state: State, job: Job, chunk: Chunk, failure: ItemFailure, now: Now, out: Out) -> bool:
+    """The item goes elsewhere and has used no attempt; with no node left it fails. True: it left its fence."""
+    node = state.nodes[chunk.node]
+    job.unfit[node.id] = failure.message
+    attempts = job.attempts_of(failure.item)
+    if not fit_nodes(state, job):
+        quarantine(state, job, failure, attempts + 1, node.name, now, out)
+        return False
+    out.append(failure_record(job, failure, attempts + 1, node.name, now, final=False))
+    return_to_pending(state, job, [(failure.item, failure.item + 1)])
+    return True
+
+
+def stop_if_no_node_is_left(state: State, job: Job, now: Now, out: Out) -> None:
+    """What has not run cannot run anywhere."""
+    if job.unfit and job.state in _GOES_ON and not fit_nodes(state, job):
+        last = next(reversed(job.unfit.values()))
+        reason = f"no node is left that can do it ({len(job.unfit)} said that they cannot); the last one said: {last}"
+        wind_down(state, job, JobTrigger.STOP, reason, now, out)

@@ -1,0 +1,125 @@
+"""Nodes on which the task cannot be done are left out of its job, at nobody's cost."""
+
+from __future__ import annotations
+
+from tests.core_bench import JOB, NODE, Bench, tombstone
+from windrow.common.messages import Accepted, ChunkReport, ItemFailure, RetryJob
+from windrow.common.options import Options
+from windrow.common.words import FailureKind, JobState, NodeId
+from windrow.scheduler.core.commands import Dispatch
+from windrow.scheduler.core.explain import explain_job
+from windrow.scheduler.core.info import directives
+from windrow.scheduler.core.records import PutFailure
+
+OTHER = NodeId("node-b")
+WHY = "/data is not mounted here"
+
+
+def unfit(bench: Bench, order: Dispatch, item: int, *, boot: str = "boot-1") -> None:
+    failure = ItemFailure(item, FailureKind.UNFIT, "windrow.NodeUnfit", WHY)
+    bench.report(ChunkReport(order.fence, order.job, failures=(failure,)), node=order.node, boot=boot)
+
+
+def started(bench: Bench, *, items: int = 4, retries: int = 0, nodes: tuple[NodeId, ...] = (NODE, OTHER)) -> None:
+    bench.know_item_time(10.0)
+    for node in nodes:
+        bench.join(node)
+    bench.start(JOB, items, options=Options(retries=retries))
+
+
+def test_the_item_goes_to_another_node_and_uses_no_attempt(bench: Bench) -> None:
+    started(bench, items=1)
+    order = bench.place_one()
+    unfit(bench, order, 0)
+    (history,) = bench.pick(PutFailure)
+    assert (history.kind, history.final, history.message) == (FailureKind.UNFIT, False, WHY)
+    bench.drop_rest()
+    again = bench.place_one(0.1)
+    assert {order.node, again.node} == {NODE, OTHER}
+    assert again.attempts == ()
+    bench.finish(again, node=again.node)
+    assert bench.job_state() is JobState.DONE
+
+
+def test_nothing_more_of_the_job_is_placed_there_and_what_is_there_is_given_back(bench: Bench) -> None:
+    started(bench, items=40)
+    orders = bench.place()
+    here = [order for order in orders if order.node == NODE]
+    assert len(here) > 1
+    unfit(bench, here[0], here[0].start)
+    bench.drop_rest()
+    assert set(directives(bench.state, NODE, "boot-1").give_up) >= {order.fence for order in here[1:]}
+    for order in here[1:]:
+        bench.report(tombstone(order.fence))
+        bench.drop_rest()
+    for _ in range(5):
+        assert all(order.node == OTHER for order in bench.place(0.1))
+
+
+def test_other_jobs_of_the_task_still_go_there(bench: Bench) -> None:
+    started(bench, items=1, nodes=(NODE, OTHER))
+    unfit(bench, bench.place_one(), 0)
+    bench.drop_rest()
+    left_out = next(iter(bench.job().unfit))
+    bench.start(other := type(JOB)("job-b"), 40)
+    assert left_out in {order.node for order in bench.place(0.1) if order.job == other}
+
+
+def test_with_no_node_left_the_job_fails_and_says_why(bench: Bench) -> None:
+    started(bench, items=100, nodes=(NODE,))
+    order = bench.place()[0]
+    unfit(bench, order, order.start)
+    bench.drop_rest()
+    assert bench.job().winding_down
+    assert WHY in bench.job().reason
+    assert len(bench.job().quarantined) == 1
+    for fence in list(bench.job().chunks):
+        bench.report(tombstone(fence))
+        bench.drop_rest()
+    assert bench.job_state() is JobState.FAILED
+
+
+def test_a_retry_tries_every_node_again(bench: Bench) -> None:
+    started(bench, items=1, nodes=(NODE,))
+    unfit(bench, bench.place_one(), 0)
+    bench.drop_rest()
+    assert bench.job_state() is JobState.FAILED
+    bench.ask_for(Accepted, RetryJob(JOB))
+    bench.drop_rest()
+    bench.finish(bench.place_one(0.1))
+    assert bench.job_state() is JobState.DONE
+
+
+def test_a_node_that_was_started_anew_is_tried_again(bench: Bench) -> None:
+    started(bench, items=100)
+    order = next(order for order in bench.place() if order.node == NODE)
+    unfit(bench, order, order.start)
+    bench.drop_rest()
+    assert list(bench.job().unfit) == [NODE]
+    bench.join(NODE, boot="boot-2")
+    bench.drop_rest()
+    assert not bench.job().unfit
+
+
+def test_explain_names_the_nodes_that_are_left_out(bench: Bench) -> None:
+    started(bench, items=100)
+    order = next(order for order in bench.place() if order.node == NODE)
+    unfit(bench, order, order.start)
+    bench.drop_rest()
+    reasons, _ = explain_job(bench.state, bench.job(), bench.now)
+    assert any(f"name of {NODE} is left out" in reason and WHY in reason for reason in reasons)
+
+
+def test_ordinary_failures_in_the_same_report_are_taken_as_ever(bench: Bench) -> None:
+    bench.know_item_time(0.01)
+    bench.join(slots=1)
+    bench.start(JOB, 10, options=Options(retries=1))
+    order = bench.place()[0]
+    assert order.stop - order.start >= 2
+    said = (
+        ItemFailure(order.start, FailureKind.UNFIT, "windrow.NodeUnfit", WHY),
+        ItemFailure(order.start + 1, FailureKind.ERROR, "E"),
+    )
+    bench.report(ChunkReport(order.fence, JOB, failures=said))
+    bench.drop_rest()
+    assert bench.job().winding_down
