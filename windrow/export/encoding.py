@@ -163,25 +163,33 @@ def transcode(stream: Readable, encoding: str, *, name: str) -> Iterator[bytes]:
         head += more
     found = resolve_encoding(encoding, head, name)
     decoder = codecs.getincrementaldecoder(_CODECS[found.encoding])()
-    data, offset, line = head[found.bom_bytes :], found.bom_bytes, 1
+    is_utf8 = found.encoding == UTF8
+    data, kept, offset, line = head[found.bom_bytes :], b"", found.bom_bytes, 1
     last = not head
     while True:
         try:
             text = decoder.decode(data, last)
         except UnicodeDecodeError as error:
             # The decoder has put before the data what it kept of the last ones.
-            kept = len(error.object) - len(data)
+            held = len(error.object) - len(data)
             before = error.object[: error.start].decode(_CODECS[found.encoding], "replace")
-            place = offset - kept + error.start
+            place = offset - held + error.start
             raise _not_of(found.encoding, name, place, line + before.count("\n"), error) from None
-        if text:
-            yield text.encode()
+        # UTF-8 needs no encoding anew, only what was kept of a character put before the data.
+        encoded = _without(kept + data, decoder.getstate()[0]) if is_utf8 else text.encode()
+        kept = decoder.getstate()[0]
+        if encoded:
+            yield encoded
         if last:
             return
-        line += text.count("\n")
+        line += encoded.count(b"\n")
         offset += len(data)
         data = stream.read(READ_BYTES)
         last = not data
+
+
+def _without(data: bytes, tail: bytes) -> bytes:
+    return data[: len(data) - len(tail)] if tail else data
 
 
 def _not_of(encoding: str, name: str, offset: int, line: int, error: UnicodeDecodeError) -> ExportError:
