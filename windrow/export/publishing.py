@@ -15,8 +15,9 @@ from pathlib import Path
 
 from windrow.common.errors import ExportError
 from windrow.export.files import Written, copy_into, hash_file, new_file, publish, remove_folder, write_durably
+from windrow.export.parquet_join import join_parquet_files
 from windrow.export.plan import Part, Plan
-from windrow.export.writing import csv_header, join_parquet, parquet_groups, parquet_schema
+from windrow.export.writing import csv_header, parquet_groups
 
 RECEIPT_FILE = "published.json"
 
@@ -73,13 +74,7 @@ def _join_and_publish(plan: Plan, work: Path, parts: Sequence[Part], unique: str
     if plan.format == "csv":
         size, sha256 = _join_csv(plan, work, parts, whole)
     else:
-        with new_file(whole) as file:
-            joined = join_parquet(
-                file, parquet_schema(plan.names, plan.types), [str(work / one.part) for one in parts if one.rows]
-            )
-        if joined != rows:
-            raise ExportError(f"the parts have {joined} rows, {rows} were written: start the export again")
-        size, sha256 = hash_file(whole)
+        size, sha256 = _join_parquet(work, parts, rows, whole)
     done = Published(plan.dest, rows, size, sha256, plan.segments)
     receipt = json.dumps({"rows": rows, "bytes": size, "sha256": sha256}).encode()
     write_durably(work / RECEIPT_FILE, [receipt], unique)
@@ -94,6 +89,15 @@ def _join_csv(plan: Plan, work: Path, parts: Sequence[Part], whole: Path) -> tup
         for part in parts:
             if copy_into(work / part.part, written) != part.bytes:
                 raise ExportError(f"{work / part.part} changed while it was joined: start the export again")
+    return written.size, written.sha256
+
+
+def _join_parquet(work: Path, parts: Sequence[Part], rows: int, whole: Path) -> tuple[int, str]:
+    with new_file(whole) as file:
+        written = Written(file)
+        joined = join_parquet_files(written, [work / part.part for part in parts])
+        if joined.rows != rows:
+            raise ExportError(f"the parts have {joined.rows} rows, {rows} were written: start the export again")
     return written.size, written.sha256
 
 

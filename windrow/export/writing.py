@@ -9,8 +9,8 @@ line end, and where it is the empty text (a null is an empty field); quotes insi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, BinaryIO
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute
@@ -20,7 +20,6 @@ from windrow.export.cleaning import arrow_type, to_text
 
 pc: Any = pyarrow.compute
 parquet: Any = pyarrow.parquet
-_python_file: Any = pa.PythonFile
 
 CSV_ROWS = 1 << 16
 """Rows that are joined at a time."""
@@ -71,18 +70,6 @@ def parquet_part(schema: Any, columns: Sequence[Any]) -> bytes:
         if table.num_rows:
             writer.write_table(table, row_group_size=table.num_rows)
     return bytes(sink.getvalue())
-
-
-def join_parquet(target: BinaryIO, schema: Any, parts: Iterable[str]) -> int:
-    """The parts' row groups one after the other in one file; returns the rows. One part is in memory at a time."""
-    rows = 0
-    with _writer(_python_file(target, mode="w"), schema) as writer:
-        for part in parts:
-            table = parquet.read_table(part, schema=schema, use_threads=False)
-            if table.num_rows:
-                writer.write_table(table, row_group_size=table.num_rows)
-                rows += table.num_rows
-    return rows
 
 
 def parquet_groups(path: str) -> list[int]:
