@@ -51,8 +51,6 @@ _YEARS = range(1800, 2200)
 class Head:
     """What stands before the rows of one file."""
 
-    columns: tuple[str, ...]
-    """Its own columns, in their order; empty for JSON Lines, and for a file without a byte."""
     start: int
     """Offset of the first row, in the bytes that are scanned: the file's, or those of the prepared text."""
     line: int
@@ -114,7 +112,7 @@ def look_at(spec: ExportSpec) -> Found:
     form = Form(kinds[0], encoding, delimiter=",", quote="" if kinds[0] == "jsonl" else spec.quote, escape=spec.escape)
     if form.kind == "jsonl":
         heads = [
-            Head((), 0 if is_prepared(text.source, form) else mark, 1) for text, mark in zip(texts, marks, strict=True)
+            Head(0 if is_prepared(text.source, form) else mark, 1) for text, mark in zip(texts, marks, strict=True)
         ]
         return Found(tuple(sources), form, tuple(heads))
     return _look_at_headers(texts, marks, form, spec)
@@ -228,19 +226,21 @@ def _look_at_headers(texts: Sequence[_Text], marks: Sequence[int], form: Form, s
         notes = ("the first line looks like data, so the columns are called c1, c2, …: --header if it has names",)
     form = dataclasses.replace(form, header=header)
     heads: list[Head] = []
+    sources: list[Source] = []
     for line, row, text in zip(lines, rows, texts, strict=True):
         names = tuple(row) if header else tuple(f"c{number}" for number in range(1, len(row) + 1))
-        heads.append(_head(line, text, form, names, line.stop if header else line.start))
-    return Found(tuple(text.source for text in texts), form, tuple(heads), notes)
+        sources.append(dataclasses.replace(text.source, columns=names))
+        heads.append(_head(line, text, form, line.stop if header else line.start))
+    return Found(tuple(sources), form, tuple(heads), notes)
 
 
-def _head(line: _Line, text: _Text, form: Form, names: tuple[str, ...], at: int) -> Head:
+def _head(line: _Line, text: _Text, form: Form, at: int) -> Head:
     """The head of a file whose rows begin at byte `at` of what the line was found in."""
     before = line.data[line.mark : at]
     if line.encoding == form.encoding and is_prepared(text.source, form):
         before = to_utf8(before, form.encoding, name=name_of(text.source))
         at = len(before)
-    return Head(names, at, 1 + before.count(b"\n"))
+    return Head(at, 1 + before.count(b"\n"))
 
 
 @dataclass(frozen=True, slots=True)

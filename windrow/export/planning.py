@@ -1,4 +1,4 @@
-"""Plans an export: checks what was asked against the sources and the destination, and takes up what an earlier one left."""
+"""Plans an export: checks what was asked against sources and destination, and takes up what an earlier one left."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from windrow.export.files import remove_folder
 from windrow.export.form import check_write_form
 from windrow.export.inference import UNKNOWN, decided, union_columns
 from windrow.export.key_files import partitions_for
+from windrow.export.loading import columns_of
 from windrow.export.looking import Found, is_prepared, look_at, name_of
 from windrow.export.model import Destination, Form, Plan, Source, Steps
-from windrow.export.parquet_source import parquet_columns
 from windrow.export.paths import check_destination
+from windrow.export.read_parquet import check_columns
 from windrow.export.spec import ExportSpec, canonical_spec
 from windrow.export.texts import parse_casts, parse_errors
 from windrow.export.work import (
@@ -88,13 +89,17 @@ def _columns(found: Found, spec: ExportSpec) -> tuple[tuple[str, ...], dict[int,
         return (), {}
     casts = {cast.column for cast in parse_casts(spec.cast)}
     if found.form.kind == "parquet":
-        files = [(name_of(source), parquet_columns(source)) for source in found.sources]
-        union = union_columns(files, casts=casts)
-        return tuple(name for name, _ in union), {at: decided(state) for at, (_, state) in enumerate(union)}
+        files = [(name_of(source), columns_of(source)) for source in found.sources]
+        union = union_columns(
+            [(name, [(one.name, one.type) for one in columns]) for name, columns in files], casts=casts
+        )
+        names = tuple(name for name, _ in union)
+        wanted = {names[index] for index in choose(names, spec).read}
+        for name, columns in files:
+            check_columns(columns, wanted, name)
+        return names, {at: decided(state) for at, (_, state) in enumerate(union)}
     heads = [
-        (name_of(source), [(name, UNKNOWN) for name in head.columns])
-        for source, head in zip(found.sources, found.heads, strict=True)
-        if head.columns
+        (name_of(source), [(name, UNKNOWN) for name in source.columns]) for source in found.sources if source.columns
     ]
     if len(heads) == 1:
         # One file may have a header that names a column twice.
@@ -154,9 +159,7 @@ def _write_form(spec: ExportSpec) -> Form:
     return form
 
 
-def take_over(
-    draft: Draft, work: Path, export: str, find_running: Callable[[str], bool]
-) -> tuple[str, ...]:
+def take_over(draft: Draft, work: Path, export: str, is_running: Callable[[str], bool]) -> tuple[str, ...]:
     """Make the folder `work` what an earlier export to the same destination has left, if that fits; notes about it.
 
     ExportError where another export to it still runs.
@@ -165,7 +168,7 @@ def take_over(
     for other, folder in find_work_folders(draft.spec.dest):
         if other == export:
             continue
-        if find_running(other):
+        if is_running(other):
             raise ExportError(
                 f"export {other} to {draft.spec.dest} still runs: wait for it (windrow wait {other}) or cancel it first"
             )

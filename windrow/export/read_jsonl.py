@@ -133,7 +133,7 @@ def _parse_line(data: bytes, codec: str) -> tuple[str, dict[str, Any]]:
     try:
         values, end = _decoder.raw_decode(line)
     except json.JSONDecodeError as error:
-        raise _NoRow(f"it is no JSON: {error.msg.removesuffix(" at")} at character {error.pos + 1}") from None
+        raise _NoRow(f"it is no JSON: {error.msg.removesuffix(' at')} at character {error.pos + 1}") from None
     except RecursionError:
         raise _NoRow("its objects and arrays are nested too deeply") from None
     if not isinstance(values, dict):

@@ -7,21 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from windrow.export.dialect import find_last_row_end
+from windrow.export.loading import load_text
 from windrow.export.looking import dialect_of
 from windrow.export.model import Plan, Segment
 from windrow.export.splitting import BLOCK_BYTES, Read, add_up, count_block, find_row_start
-from windrow.export.storage import read_range
 
 SAMPLES = 64
 """Places of the source; one of SAMPLES * SAMPLE_BYTES or less is read whole."""
 SAMPLE_BYTES = 64 << 10
-
-
-def load_text(plan: Plan, segment: Segment, work: Path) -> bytes:
-    """The bytes of a segment of text."""
-    if segment.prepared:
-        return read_range(str(work / segment.prepared), segment.start, segment.stop)
-    return read_range(plan.sources[segment.source].url, segment.start, segment.stop)
 
 
 def text_samples(plan: Plan, segments: Sequence[Segment], work: Path) -> Iterator[tuple[Segment, bytes]]:

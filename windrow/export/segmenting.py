@@ -20,7 +20,7 @@ from windrow.export.files import write_durably
 from windrow.export.looking import dialect_of, name_of
 from windrow.export.model import Segment, Source
 from windrow.export.prepare import PreparedSegment, TextSource, find_prepared
-from windrow.export.splitting import BLOCK_BYTES, BlockStart, Read, RowStart, add_up, find_row_start
+from windrow.export.splitting import BLOCK_BYTES, Read, RowStart, add_up, find_row_start
 from windrow.export.storage import Fingerprint, SourceFile, read_range
 from windrow.export.work import Draft
 
@@ -96,7 +96,7 @@ class TextCutter:
         self._read = read or reader_of(source)
         self._form = draft.plan.read_form
         self._dialect = dialect_of(self._form)
-        self._width = len(head.columns)
+        self._width = len(source.columns)
         self._segment_bytes = draft.plan.segment_bytes
         self.starts = add_up(counts, start=head.start, line=head.line)
         self.note = ""
@@ -236,7 +236,7 @@ def _piece_fits(draft: Draft, source: int, work: Path, piece: PreparedSegment) -
     if form.kind != "csv" or not form.quote:
         return True
     with open(work / piece.file, "rb") as file:
-        return row_fits(file.read(LOOK_BYTES), dialect_of(form), len(draft.heads[source].columns))
+        return row_fits(file.read(LOOK_BYTES), dialect_of(form), len(draft.plan.sources[source].columns))
 
 
 def _mend(draft: Draft, source: int, work: Path, pieces: Sequence[PreparedSegment], unique: str) -> list[Segment]:
@@ -271,8 +271,3 @@ def _mend(draft: Draft, source: int, work: Path, pieces: Sequence[PreparedSegmen
         at, line = stop, line + data.count(NEWLINE)
     write_durably(done, [json.dumps(made).encode()], unique)
     return [Segment(0, source, 0, stop, line, name) for name, stop, line in made]
-
-
-def block_start_at(starts: Sequence[BlockStart], offset: int) -> BlockStart:
-    """The block in which this byte lies."""
-    return starts[bisect_right(starts, offset, key=lambda block: block.offset) - 1]

@@ -1,4 +1,4 @@
-"""The work folder beside the destination: what lies in it, whether its token is seen, and how a later export takes it over.
+"""The work folder beside the destination: what lies in it, its token, and how it tells whether it can be taken over.
 
 `.NAME.windrow-ID/` belongs to the export ID. An export that takes it over renames it: so one of two that try gets it,
 and tasks of the earlier export that still run find no folder and write nothing more.
