@@ -228,6 +228,17 @@ def parquet_schema(names: Sequence[str], types: Sequence[str]) -> Any:
     return pa.schema([pa.field(name, arrow_type(kind)) for name, kind in zip(names, types, strict=True)])
 
 
+def empty_columns(types: Sequence[str]) -> list[Any]:
+    """Columns of these types without rows."""
+    return [pa.array([], arrow_type(kind)) for kind in types]
+
+
+def parquet_groups(path: str) -> list[int]:
+    """Rows of each row group of a Parquet file."""
+    with parquet.ParquetFile(path) as file:
+        return [int(file.metadata.row_group(at).num_rows) for at in range(file.metadata.num_row_groups)]
+
+
 def _parquet_file(form: Form, names: Sequence[str], types: Sequence[str], columns: Sequence[Any]) -> bytes:
     schema = parquet_schema(names, types)
     table = pa.Table.from_arrays(list(columns), schema=schema)

@@ -69,6 +69,15 @@ def check_write_form(form: Form) -> None:
         raise ExportError("delimiter, quote and escape of a CSV file must be different characters")
 
 
+def check_names(form: Form, names: Sequence[str]) -> None:
+    """ExportError for a column name that the destination cannot hold."""
+    bad = (
+        find_unwritable(form, [pa.array(["x", name], pa.string()) for name in names]) if form.kind != "parquet" else []
+    )
+    if bad:
+        raise ExportError(f"the column name {bad[0].value!r} cannot be written: {bad[0].reason}; or rename it")
+
+
 def codec_of(form: Form) -> str:
     """The Python codec for everything behind the byte order mark; ExportError where there is none."""
     name = _python_name(form.encoding)

@@ -8,8 +8,10 @@ disk. Two runs on one segment write files of their own names; the last receipt c
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -22,6 +24,7 @@ import pyarrow.compute
 
 from windrow.common.codec import decoder_for, to_plain
 from windrow.common.errors import ExportError, MalformedMessage
+from windrow.common.redact import redact_url
 from windrow.export.disk import full_disk_is_retried
 from windrow.export.encode import encode_head, encode_rows, shown
 from windrow.export.files import Written, hash_file, new_file, sync_folder, write_durably
@@ -34,6 +37,8 @@ PARTITION_VALUES_MAX = 1000
 """Different values in a segment: each is a file."""
 FOLDER_NAME_BYTES_MAX = 255
 SIDE_FORM = Form(kind="csv")
+SIDE_TEXT_MAX = 10_000
+"""Characters of a value, and of a row."""
 SIDE_COLUMNS = ("file", "line", "column", "value", "reason", "text")
 
 _ENDINGS = {"gzip": ".gz", "zstd": ".zst"}
@@ -106,25 +111,41 @@ def write_part(
     if plan.steps.limit is not None and not plan.steps.dedupe:
         columns = [column.slice(0, plan.steps.limit) for column in columns]
     stem = f"part-{segment.number:06d}-{unique}"
-    with full_disk_is_retried(work):
-        bad_file = earlier.bad_file if earlier else ""
-        if converted.bad:
-            bad_file = f"{stem}.errors.csv"
-            _write_side_part(work / bad_file, plan.sources[segment.source].url, converted.bad)
-        files = _write_files(work, plan, stem, columns)
-        sync_folder(work)
-        part = Part(
-            segment=segment.number,
-            files=tuple(name for name, _, _ in files),
-            rows_in=earlier.rows_in if earlier else converted.rows_in,
-            rows=len(columns[0]),
-            bad_rows=len(converted.bad) + (earlier.bad_rows if earlier else 0),
-            bytes=sum(size for _, size, _ in files),
-            sha256=tuple(digest for _, _, digest in files),
-            bad_file=bad_file,
-        )
-        receipt = json.dumps(to_plain(_Receipt(part_key(plan, segment), part)), ensure_ascii=False).encode()
-        write_durably(work / _receipt_name(segment.number), [receipt], unique)
+    try:
+        with full_disk_is_retried(work):
+            return _write_part(work, plan, segment, columns, converted, stem, unique, earlier)
+    except BaseException:
+        # Nothing half stays: on a full disk that is what others wait for.
+        for path in (*work.glob(f"{stem}*"),):
+            with contextlib.suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        raise
+
+
+def _write_part(
+    work: Path, plan: Plan, segment: Segment, columns: list[Any], converted: ConvertedRows, stem: str, unique: str,
+    earlier: Part | None,
+) -> Part:  # fmt: skip
+    bad_file = earlier.bad_file if earlier else ""
+    if converted.bad:
+        if bad_file:
+            raise ExportError(f"segment {segment.number} has bad rows in both rounds: the first one finds them all")
+        bad_file = f"{stem}.errors.csv"
+        _write_side_part(work / bad_file, _source_name(plan, segment.source), converted.bad)
+    files = _write_files(work, plan, stem, columns)
+    sync_folder(work)
+    part = Part(
+        segment=segment.number,
+        files=tuple(name for name, _, _ in files),
+        rows_in=earlier.rows_in if earlier else converted.rows_in,
+        rows=len(columns[0]),
+        bad_rows=len(converted.bad) + (earlier.bad_rows if earlier else 0),
+        bytes=sum(size for _, size, _ in files),
+        sha256=tuple(digest for _, _, digest in files),
+        bad_file=bad_file,
+    )
+    receipt = json.dumps(to_plain(_Receipt(part_key(plan, segment), part)), ensure_ascii=False).encode()
+    write_durably(work / _receipt_name(segment.number), [receipt], unique)
     return part
 
 
@@ -217,14 +238,24 @@ def _receipt_name(segment: int) -> str:
     return f"part-{segment:06d}.json"
 
 
+def _source_name(plan: Plan, at: int) -> str:
+    """The file's name; its whole path where two have the same name."""
+    source = plan.sources[at]
+    url = redact_url(source.url) if "://" in source.url else source.url
+    name = PurePosixPath(url).name
+    if sum(PurePosixPath(one.url).name == name and not one.member for one in plan.sources) > 1:
+        name = url
+    return f"{name}:{source.member}" if source.member else name
+
+
 def _write_side_part(path: Path, source: str, bad: Sequence[BadRowLike]) -> None:
-    name = PurePosixPath(source).name or source
-    texts = [[row.column for row in bad], [row.value for row in bad], [row.reason for row in bad]]
     columns = [
-        pa.array([name] * len(bad), pa.string()),
+        pa.array([source] * len(bad), pa.string()),
         pa.array([row.line for row in bad], pa.int64()),
-        *(pa.array(text, pa.string()) for text in texts),
-        pa.array([row.text for row in bad], pa.string()),
+        pa.array([row.column for row in bad], pa.string()),
+        pa.array([row.value[:SIDE_TEXT_MAX] for row in bad], pa.string()),
+        pa.array([row.reason for row in bad], pa.string()),
+        pa.array([row.text[:SIDE_TEXT_MAX] for row in bad], pa.string()),
     ]
     write_new(path, encode_rows(SIDE_FORM, SIDE_COLUMNS, (), columns))
 
