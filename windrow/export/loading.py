@@ -16,10 +16,10 @@ from windrow.common.errors import ExportError
 from windrow.export.encoding import UTF8, codec_of
 from windrow.export.looking import name_of
 from windrow.export.model import Plan, Segment, Source
-from windrow.export.read_csv import read_csv
-from windrow.export.read_jsonl import jsonl_states, read_jsonl
-from windrow.export.read_parquet import ParquetColumn, parquet_columns, read_parquet
+from windrow.export.read_jsonl import jsonl_states
+from windrow.export.read_parquet import ParquetColumn, parquet_columns
 from windrow.export.rows import Rows
+from windrow.export.segment_rows import read_segment as rows_of
 from windrow.export.storage import SourceFile, check_unchanged, open_source, read_range
 
 parquet: Any = pyarrow.parquet
@@ -30,21 +30,10 @@ def read_segment(plan: Plan, segment: Segment, work: Path, data: bytes | None = 
     source = plan.sources[segment.source]
     if not segment.prepared:
         check_unchanged(SourceFile(source.url, source.bytes, source.version))
-    wanted = {column.index: (column.name, column.type) for column in plan.read}
     if plan.read_form.kind == "parquet":
         with open_source(source.url) as file:
-            return read_parquet(
-                file, start=segment.start, stop=segment.stop, wanted=wanted, first_row=segment.line,
-                source=name_of(source),
-            )  # fmt: skip
-    data = load_text(plan, segment, work) if data is None else data
-    codec = text_codec(plan, segment)
-    if plan.read_form.kind == "jsonl":
-        return read_jsonl(data, wanted=wanted, first_line=segment.line, source=name_of(source), codec=codec)
-    return read_csv(
-        data, plan.read_form, width=len(source.columns), wanted=_places(plan, source), first_line=segment.line,
-        source=name_of(source), codec=codec,
-    )  # fmt: skip
+            return rows_of(plan, segment, file)
+    return rows_of(plan, segment, load_text(plan, segment, work) if data is None else data)
 
 
 def states_of_keys(plan: Plan, segment: Segment, work: Path, data: bytes | None = None) -> dict[str, str]:
@@ -63,14 +52,6 @@ def load_text(plan: Plan, segment: Segment, work: Path) -> bytes:
 def text_codec(plan: Plan, segment: Segment) -> str:
     """Python's name of the encoding of a segment's bytes."""
     return UTF8 if segment.prepared else codec_of(plan.read_form.encoding)
-
-
-def _places(plan: Plan, source: Source) -> dict[int, int | None]:
-    """Where each column that is read stands in this file; None: nowhere."""
-    if source.columns == plan.columns:
-        return {column.index: column.index for column in plan.read}
-    places = {name: at for at, name in enumerate(source.columns)}
-    return {column.index: places.get(column.name) for column in plan.read}
 
 
 def columns_of(source: Source) -> list[ParquetColumn]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from windrow.common.codec import to_plain
 from windrow.common.errors import ExportError
 from windrow.common.words import TERMINAL_STATES
 from windrow.export.inference import decided, join_all, join_named, states_of
@@ -44,6 +46,9 @@ from windrow.export.work import (
     write_segments,
     write_token,
 )
+
+
+PLAN_BYTES_MAX = 256 << 10
 
 
 def plan_export(client: ClientPort, item: dict[str, Any], work: Path, unique: str) -> dict[str, object]:
@@ -133,7 +138,7 @@ def cut_segments(client: ClientPort, item: dict[str, Any], work: Path, unique: s
 def _looks_at_all(draft: Draft) -> bool:
     """Whether every segment is asked for its types, or every line of JSON for its keys."""
     if draft.plan.read_form.kind == "jsonl":
-        return draft.spec.infer == "full" or not draft.spec.columns
+        return True
     return draft.spec.infer == "full" and bool(draft.guessed)
 
 
@@ -189,10 +194,19 @@ def decide_types(client: ClientPort, item: dict[str, Any], work: Path, unique: s
     if not draft.streamed:
         fill(client, export, "convert", items)
     dedupes = plan.steps.dedupe and found.segments
-    partitions = [{**_common(work, export, token), "partition": at} for at in range(draft.partitions)]
+    common = {"work": str(work), "export": export, "token": token, "segments": len(found.segments)}
+    partitions = [{**common, "partition": at} for at in range(draft.partitions)]
     fill(client, export, "dedupe", partitions if dedupes else ())
     fill(client, export, "finish", items if dedupes else ())
-    return {"segments": len(found.segments), "columns": plan.names, "types": plan.types}
+    plain = to_plain(plan)
+    return {
+        "segments": len(found.segments),
+        "columns": plan.names,
+        "types": plan.types,
+        "partitions": len(partitions),
+        # For a merge that runs again when the folder has gone. A result must not be larger than that.
+        "plan": plain if len(json.dumps(plain)) < PLAN_BYTES_MAX else None,
+    }
 
 
 def _decided(client: ClientPort, export: str, draft: Draft, found: Found, work: Path) -> Plan:
@@ -210,14 +224,7 @@ def _decided(client: ClientPort, export: str, draft: Draft, found: Found, work: 
 def _reports(client: ClientPort, export: str, draft: Draft, found: Found, work: Path) -> Iterator[dict[str, Any]]:
     if _looks_at_all(draft):
         yield from client.job(stage_id(export, "infer")).results()
-    elif draft.plan.read_form.kind == "jsonl":
-        for segment, data in text_samples(draft.plan, found.segments, work):
-            yield {"keys": states_of_keys(draft.plan, segment, work, data)}
     elif draft.guessed:
         for segment, data in text_samples(draft.plan, found.segments, work):
             rows = read_segment(draft.plan, segment, work, data)
             yield {"states": states_of(rows, draft.plan.steps, draft.guessed)}
-
-
-def _common(work: Path, export: str, token: str) -> dict[str, object]:
-    return {"work": str(work), "export": export, "token": token}

@@ -13,13 +13,15 @@ from windrow.export.casting import arrow_type
 from windrow.export.choosing import choose
 from windrow.export.condition import check_condition
 from windrow.export.files import remove_folder
-from windrow.export.form import check_write_form
+from windrow.export.form import check_names, check_write_form
 from windrow.export.inference import UNKNOWN, decided, union_columns
 from windrow.export.key_files import partitions_for
 from windrow.export.loading import columns_of
 from windrow.export.looking import Found, is_prepared, look_at, name_of
 from windrow.export.model import Destination, Form, Plan, Source, Steps
-from windrow.export.paths import check_destination
+from windrow.export.parts import partition_column
+from windrow.export.destination import check_destination
+from windrow.export.publish import check_target
 from windrow.export.read_parquet import check_columns
 from windrow.export.spec import ExportSpec, canonical_spec
 from windrow.export.texts import parse_casts, parse_errors
@@ -46,9 +48,12 @@ def windrow_version() -> str:
 def make_draft(spec: ExportSpec) -> tuple[Draft, tuple[str, ...]]:
     """The plan as far as it goes without the rows, and notes for the user; the same sources give the same one."""
     found = look_at(spec)
-    check_destination(spec, found.sources)
     names, known = _columns(found, spec)
     plan = _plan(spec, found.sources, found.form, names, known, {})
+    if names:
+        check_target(plan, [spec.source])
+    else:
+        check_destination(plan.dest, [source.url for source in found.sources], [spec.source])
     guessed: tuple[int, ...] = ()
     if found.form.kind != "jsonl":
         guessed = choose(names, spec).guessed(spec, known)
@@ -70,6 +75,8 @@ def finish_plan(draft: Draft, names: Sequence[str], types: Mapping[int, str]) ->
     """The plan with the types that were found."""
     plan = _plan(draft.spec, draft.plan.sources, draft.plan.read_form, tuple(names), draft.known, types)
     check_types(plan)
+    partition_column(plan)
+    check_names(plan.write_form, plan.names)
     return plan
 
 

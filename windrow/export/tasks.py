@@ -110,19 +110,19 @@ def convert(item: dict[str, Any]) -> dict[str, object]:
 @task(name="windrow.export:dedupe")
 def dedupe(item: dict[str, Any]) -> dict[str, object]:
     """Find the rows of one partition of the keys whose key an earlier row has."""
-    with _stage(item, cancels=False) as (work, unique), open_client() as client:
+    with _stage(item, cancels=False) as (work, unique):
         from windrow.export.converting import dedupe_partition
 
-        return dedupe_partition(client, work, item, unique)
+        return dedupe_partition(work, item, unique)
 
 
 @task(name="windrow.export:finish")
 def finish(item: dict[str, Any]) -> dict[str, object]:
     """Write the part of one segment without the rows that earlier ones have."""
-    with _stage(item, cancels=False) as (work, unique), open_client() as client:
+    with _stage(item, cancels=False) as (work, unique):
         from windrow.export.converting import finish_segment
 
-        plain: dict[str, object] = to_plain(finish_segment(client, work, item, unique))
+        plain: dict[str, object] = to_plain(finish_segment(work, item, unique))
         return plain
 
 
@@ -141,8 +141,7 @@ def merge(item: dict[str, Any]) -> dict[str, object]:
     with _stage(item, needs_folder=False) as (work, unique), open_client() as client:
         from windrow.export.finishing import merge_parts
 
-        plain: dict[str, object] = to_plain(merge_parts(client, work, item, unique))
-        return plain
+        return merge_parts(client, work, item, unique)
 
 
 @contextlib.contextmanager

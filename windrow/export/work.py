@@ -83,6 +83,20 @@ def segment_from(data: object) -> Segment:
     return _decode_segment(data)
 
 
+def plan_from(data: object) -> Plan | None:
+    """A plan from a result; None where it is of another version."""
+    try:
+        return _decode_plan(data)
+    except MalformedMessage:
+        return None
+
+
+def has_parts(work: str | os.PathLike[str]) -> bool:
+    """Whether a later export could take anything up from this folder."""
+    folder = Path(work)
+    return any(next(folder.glob(f"{kind}-*"), None) is not None for kind in ("part", "first", "prepared"))
+
+
 def part_from(data: object) -> Part:
     """A converting task's report."""
     try:
