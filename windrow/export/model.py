@@ -23,6 +23,8 @@ class Source:
     member: str = ""
     compression: str = ""
     """`gzip`, `bz2`, `zip`, `zstd`, or empty."""
+    columns: tuple[str, ...] = ()
+    """Of a CSV file whose header is not that of the plan: its own columns. Empty: they are the plan's."""
 
 
 @dataclass(frozen=True, slots=True)
