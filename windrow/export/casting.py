@@ -109,6 +109,38 @@ def cast_text(text: Any, name: str, *, strict: bool) -> tuple[Any, Any]:
     return values, bad
 
 
+_DOUBLE_WHOLE = {"float64": 1 << 53, "float32": 1 << 24}
+"""Up to here every whole number has its own floating one."""
+_WHOLE_RANGE = {"int64": (-(2.0**63), 2.0**63), "int32": (-(2.0**31), 2.0**31)}
+
+
+def cast_number(values: Any, name: str) -> tuple[Any, Any] | None:
+    """As cast_text, for numbers that become numbers with no text between; None for all other pairs of types.
+
+    A number that the type cannot hold exactly does not fit; only a double may be rounded to a float.
+    """
+    kind, wanted = values.type, arrow_type(name) if name in _ARROW else None
+    if pa.types.is_integer(kind) and name in _DOUBLE_WHOLE:
+        largest = _DOUBLE_WHOLE[name]
+        bad = pc.or_(pc.greater(values, largest), pc.less(values, -largest))
+    elif pa.types.is_floating(kind) and name in _WHOLE_RANGE:
+        low, high = _WHOLE_RANGE[name]
+        whole = pc.and_(
+            pc.equal(values, pc.floor(values)), pc.and_(pc.greater_equal(values, low), pc.less(values, high))
+        )
+        bad = pc.invert(whole)
+    elif pa.types.is_integer(kind) and name == "int64":
+        bad = pc.is_null(values)
+    elif pa.types.is_float32(kind) and name == "float64":
+        bad = pc.is_null(values)
+    else:
+        return None
+    bad = pc.and_(pc.is_valid(values), pc.fill_null(bad, False))
+    if not pc.any(bad).as_py():
+        return pc.cast(values, wanted), None
+    return pc.cast(pc.if_else(bad, pa.scalar(None, kind), values), wanted), bad
+
+
 def fits(text: Any, name: str) -> bool:
     """Whether each value of the column strictly fits the type, those that mean "no value" aside."""
     try:

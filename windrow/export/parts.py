@@ -130,8 +130,7 @@ def _write_part(
     if converted.bad:
         if bad_file:
             raise ExportError(f"segment {segment.number} has bad rows in both rounds: the first one finds them all")
-        bad_file = f"{stem}.errors.csv"
-        _write_side_part(work / bad_file, _source_name(plan, segment.source), converted.bad)
+        bad_file = write_side_part(work, plan, segment, converted.bad, unique)
     files = _write_files(work, plan, stem, columns)
     sync_folder(work)
     part = Part(
@@ -248,7 +247,12 @@ def _source_name(plan: Plan, at: int) -> str:
     return f"{name}:{source.member}" if source.member else name
 
 
-def _write_side_part(path: Path, source: str, bad: Sequence[BadRowLike]) -> None:
+def write_side_part(work: Path, plan: Plan, segment: Segment, bad: Sequence[BadRowLike], unique: str) -> str:
+    """Write the segment's part of the side file; its name, or nothing where there are no bad rows."""
+    if not bad:
+        return ""
+    source = _source_name(plan, segment.source)
+    path = f"part-{segment.number:06d}-{unique}.errors.csv"
     columns = [
         pa.array([source] * len(bad), pa.string()),
         pa.array([row.line for row in bad], pa.int64()),
@@ -257,7 +261,8 @@ def _write_side_part(path: Path, source: str, bad: Sequence[BadRowLike]) -> None
         pa.array([row.reason for row in bad], pa.string()),
         pa.array([row.text[:SIDE_TEXT_MAX] for row in bad], pa.string()),
     ]
-    write_new(path, encode_rows(SIDE_FORM, SIDE_COLUMNS, (), columns))
+    write_new(work / path, encode_rows(SIDE_FORM, SIDE_COLUMNS, (), columns))
+    return path
 
 
 def _write_files(work: Path, plan: Plan, stem: str, columns: list[Any]) -> list[tuple[str, int, str]]:

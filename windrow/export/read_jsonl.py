@@ -33,7 +33,7 @@ _FAST = {"int64", "int32", "float64", "float32", "bool"}
 _ROUNDED = 1e15
 """From here on a whole number may have more digits than a double holds."""
 _SPACE = re.compile(r"[ \t\r\n]*")
-_scan_string: Any = json.decoder.scanstring
+_json_decoder: Any = json.decoder
 _TIMES = ("date", "timestamp", "timestamptz")
 
 
@@ -172,7 +172,7 @@ def _raw_values(line: str) -> dict[str, str]:
     found: dict[str, str] = {}
     at = _skip(line, 1)
     while line[at] != "}":
-        name, at = _scan_string(line, at + 1)
+        name, at = _json_decoder.scanstring(line, at + 1)
         start = _skip(line, _skip(line, at) + 1)
         _, stop = _decoder.raw_decode(line, start)
         found[name] = line[start:stop]

@@ -14,7 +14,7 @@ import pyarrow.compute
 import pyarrow.parquet
 
 from windrow.common.errors import ExportError
-from windrow.export.rows import BadRow, CountedPlaces, Rows, shown_value
+from windrow.export.rows import BadRow, CountedPlaces, Rows, row_numbers, shown_value
 from windrow.export.types import DECIMAL_DIGITS_MAX, TEXT
 
 pc: Any = pyarrow.compute
@@ -131,20 +131,18 @@ def read_parquet(
             spoiled.setdefault(row, BadRow(places.line(row), name, value, reason, places.text(row)))
     removed = sorted(spoiled)
     if removed:
-        good = pc.invert(pc.is_in(pa.array(range(count), pa.int64()), value_set=pa.array(removed, pa.int64())))
+        good = pc.invert(pc.is_in(row_numbers(count), value_set=pa.array(removed, pa.int64())))
         columns = {index: column.filter(good) for index, column in columns.items()}
     return Rows(columns, count - len(removed), [spoiled[row] for row in removed], places, removed, source)
 
 
 def _one(column: Any, name: str) -> Any:
     try:
-        array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+        array: Any = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     except pa.ArrowInvalid:
         raise ExportError(
             f"column {name!r} is too long to be read at once: write the source with smaller row groups"
         ) from None
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks)
     return array.dictionary_decode() if arrow_types.is_dictionary(array.type) else array
 
 
@@ -159,7 +157,7 @@ def _converted(column: Any, name: str, source: str) -> tuple[Any, Any, str]:
         return _microseconds(column)
     if any(check(kind) for check in _TEXTS):
         return _as_text(column)
-    wanted = _ARROW_OF[kind] if kind in _ARROW_OF else kind
+    wanted = _ARROW_OF.get(kind, kind)
     if arrow_types.is_decimal(kind):
         wanted = pa.decimal128(kind.precision, kind.scale)
     return (column if kind == wanted else pc.cast(column, wanted)), None, ""
@@ -199,7 +197,7 @@ def _is_text(value: bytes | None) -> bool:
 
 def _microseconds(column: Any) -> tuple[Any, Any, str]:
     """UTC where there is a zone: the instants are the same, whatever zone they are shown in."""
-    wanted = pa.timestamp("us", None if column.type.tz is None else "UTC")
+    wanted: Any = pa.timestamp("us") if column.type.tz is None else pa.timestamp("us", "UTC")
     try:
         return pc.cast(column, wanted), None, ""
     except pa.ArrowInvalid:

@@ -96,7 +96,14 @@ def test_bytes_that_are_no_characters_make_a_bad_row_and_spoil_no_other() -> Non
 
 @pytest.mark.parametrize(
     ("codec", "word"),
-    [("latin-1", "naïve"), ("cp1252", "€5"), ("gb18030", "中文字符"), ("cp950", "繁體"), ("cp932", "日本語"), ("utf-8", "ü")],
+    [
+        ("latin-1", "naïve"),
+        ("cp1252", "€5"),
+        ("gb18030", "中文字符"),
+        ("cp950", "繁體"),
+        ("cp932", "日本語"),
+        ("utf-8", "ü"),
+    ],
 )
 def test_text_of_each_encoding_is_decoded(codec: str, word: str) -> None:
     rows = read(f'"{word}\n{word}",{word}\nx\n1,{word}'.encode(codec), codec=codec)
@@ -184,7 +191,9 @@ def test_lines_and_texts_are_those_that_a_reader_one_row_after_the_other_sees(
     seen = sorted([(rows.line(row), rows.text(row), True) for row in range(rows.count)] + [
         (row.line, row.text, False) for row in rows.bad
     ])  # fmt: skip
-    assert [(line, text) for line, text, _ in seen] == [(line, row.decode("utf-8", "backslashreplace")) for line, row in wanted]
+    assert [(line, text) for line, text, _ in seen] == [
+        (line, row.decode("utf-8", "backslashreplace")) for line, row in wanted
+    ]
     good: list[tuple[str, ...]] = []
     for _, row in wanted:
         try:
