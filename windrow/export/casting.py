@@ -129,9 +129,7 @@ def cast_number(values: Any, name: str) -> tuple[Any, Any] | None:
             pc.equal(values, pc.floor(values)), pc.and_(pc.greater_equal(values, low), pc.less(values, high))
         )
         bad = pc.invert(whole)
-    elif pa.types.is_integer(kind) and name == "int64":
-        bad = pc.is_null(values)
-    elif pa.types.is_float32(kind) and name == "float64":
+    elif (pa.types.is_integer(kind) and name == "int64") or (pa.types.is_float32(kind) and name == "float64"):
         bad = pc.is_null(values)
     else:
         return None

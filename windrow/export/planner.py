@@ -47,7 +47,6 @@ from windrow.export.work import (
     write_token,
 )
 
-
 PLAN_BYTES_MAX = 256 << 10
 
 

@@ -12,6 +12,7 @@ from windrow.common.errors import ExportError
 from windrow.export.casting import arrow_type
 from windrow.export.choosing import choose
 from windrow.export.condition import check_condition
+from windrow.export.destination import check_destination
 from windrow.export.files import remove_folder
 from windrow.export.form import check_names, check_write_form
 from windrow.export.inference import UNKNOWN, decided, union_columns
@@ -20,7 +21,6 @@ from windrow.export.loading import columns_of
 from windrow.export.looking import Found, is_prepared, look_at, name_of
 from windrow.export.model import Destination, Form, Plan, Source, Steps
 from windrow.export.parts import partition_column
-from windrow.export.destination import check_destination
 from windrow.export.publish import check_target
 from windrow.export.read_parquet import check_columns
 from windrow.export.spec import ExportSpec, canonical_spec

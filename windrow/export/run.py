@@ -11,6 +11,7 @@ from windrow.common.blocks import block_entries
 from windrow.common.errors import ExportError
 from windrow.common.messages import Outcomes, ReadResults
 from windrow.common.values import decode_value
+from windrow.export.files import remove_folder
 from windrow.export.ports import ClientPort, JobPort, StatusPort
 from windrow.export.spec import ExportSpec, SpecOptions, make_spec
 from windrow.export.stages import STAGES, cancel, stage_id
@@ -22,7 +23,7 @@ CHECK_SECONDS = 0.5
 STOP_SECONDS = 15.0
 """How long a cancelled export may take to stand still."""
 _ENDED = ("done", "failed", "cancelled")
-_IN_ORDER = ("plan", "scan", "cut", "infer", "decide", "convert", "dedupe", "finish", "join", "merge")
+_IN_ORDER = tuple(stage.name for stage in STAGES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,11 +199,8 @@ class ExportRun:
 
     def _clear(self) -> None:
         """Remove a work folder in which nothing is that a later export could take up."""
-        from windrow.export.files import remove_folder
-        from windrow.export.work import work_folder as folder
-
         if self.merge.status().state != "done" and not self.has_parts:
-            remove_folder(folder(self.spec.dest, self.id))
+            remove_folder(work_folder(self.spec.dest, self.id))
 
     def _result(self, stage: str) -> dict[str, Any] | None:
         job = self.job(stage)
@@ -269,4 +267,9 @@ def export(
     return start_export(client, make_spec(source, dest, **options))
 
 
-assert tuple(stage.name for stage in STAGES) == _IN_ORDER
+def _error_of(failure: Any, job: str) -> Exception:
+    if str(failure.type).endswith("ExportError"):
+        return ExportError(str(failure.message))
+    from windrow.client.failures import task_failed
+
+    return task_failed(failure, job)

@@ -1,4 +1,4 @@
-"""The tasks of the export, one for each stage and one that starts an export. Each may run twice, and be killed anywhere.
+"""The tasks of the export: one for each stage, one that starts an export. Each may run twice, and be killed anywhere.
 
 pyarrow and DuckDB are imported when a task runs, so that a node without them serves everything else.
 """
