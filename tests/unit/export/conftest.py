@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from windrow.common.blocks import pack_block, unpack_block
+from windrow.common.blocks import block_entries, pack_block
 from windrow.common.current import CurrentItem, serve_current
 from windrow.common.errors import NotFound, UsageError, WindrowError
 from windrow.common.messages import (
@@ -130,7 +130,7 @@ class Cluster:
                 raise AssertionError(message)
 
     def _append(self, job: FakeJob, asked: Append) -> Appended:
-        entries = unpack_block(asked.block)
+        entries = list(block_entries(asked.block))
         if asked.first + asked.count <= job.total:
             if job.items[asked.first : asked.first + asked.count] != entries:
                 raise UsageError(f"other items of {job.task}")
