@@ -44,7 +44,7 @@ def join_early(client: ClientPort, work: Path, item: dict[str, Any], index: int,
         parts = list(finished_parts(client, export, plan))
         check_errors(work, plan, parts, unique, all_there=False)
         joined = join_prefix(work, plan, parts).parts
-    append(client, job, [item], index + 1, delay_s=min(PAUSE_MAX_S, FIRST_PAUSE_S * _GROWTH**index))
+    append(client, job, [item], index + 1, delay_s=min(PAUSE_MAX_S, FIRST_PAUSE_S * _GROWTH ** min(index, 50)))
     return {"joined": joined}
 
 

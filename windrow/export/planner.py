@@ -33,8 +33,11 @@ from windrow.export.segmenting import (
 from windrow.export.spec import check_spec, spec_from_dict
 from windrow.export.stages import append, fill, find_job, stage_id
 from windrow.export.work import (
+    Begun,
     Draft,
     Found,
+    begin_work,
+    find_begun,
     find_plan,
     find_segments,
     get_draft,
@@ -69,14 +72,15 @@ def plan_export(client: ClientPort, item: dict[str, Any], work: Path, unique: st
     if draft.streamed and find_plan(work) is None:
         write_plan(work, draft.plan, unique)
     is_planned = find_plan(work) is not None and find_segments(work) is not None
-    scans = [] if is_planned else list(_scan_items(draft, work, export, token))
-    fill(client, export, "scan", scans)
+    resumed = len(list(work.glob("part-*.json")))
+    begun = begin_work(work, Begun(export, is_planned, resumed, notes), unique)
+    fill(client, export, "scan", [] if begun.planned else list(_scan_items(draft, work, export, token)))
     return {
         "work": str(work),
-        "notes": list(notes),
+        "notes": list(begun.notes),
         "source_bytes": sum(source.bytes for source in draft.plan.sources),
         "sources": len(draft.plan.sources),
-        "resumed": len(list(work.glob("part-*.json"))),
+        "resumed": begun.resumed,
     }
 
 
@@ -129,8 +133,9 @@ def cut_segments(client: ClientPort, item: dict[str, Any], work: Path, unique: s
     if draft.streamed:
         # All were appended while the source was unpacked, but where that was done by an earlier export.
         fill(client, export, "convert", items)
-    needed = find_plan(work) is None and _looks_at_all(draft)
-    fill(client, export, "infer", items if needed else ())
+    begun = find_begun(work)
+    looks = _looks_at_all(draft) and not (begun and begun.planned)
+    fill(client, export, "infer", items if looks else ())
     return {"segments": len(found.segments), "notes": list(found.notes)}
 
 

@@ -185,8 +185,7 @@ def _bad_row(rows: Rows, row: int, misfit: _Misfits) -> BadRow:
     way_out = f"keep it as text with --cast {column.name}:string"
     if not column.cast:
         way_out += ", or let --infer full look at all values first"
-    place = f"line {line} of {rows.source}" if rows.source else f"line {line}"
-    reason = f"{place}: column {column.name!r} has {shown_value(value)}, which is no {column.type} ({asked}); {way_out}"
+    reason = f"it is no {column.type} ({asked}); {way_out}"
     return BadRow(line, column.name, value, reason, rows.text(row))
 
 

@@ -20,7 +20,7 @@ from windrow.common.tasks import task
 from windrow.export.ports import ClientPort
 from windrow.export.stages import cancel_quietly
 
-PLAN = "windrow.export:plan"
+PLAN, CONVERT, MERGE = "windrow.export:plan", "windrow.export:convert", "windrow.export:merge"
 RUN = "windrow.export:run"
 PREVIEW = "windrow.export:preview"
 
@@ -97,7 +97,7 @@ def decide(item: dict[str, Any]) -> dict[str, object]:
         return decide_types(client, item, work, unique)
 
 
-@task(name="windrow.export:convert")
+@task(name=CONVERT)
 def convert(item: dict[str, Any]) -> dict[str, object]:
     """Convert one segment into a part."""
     with _stage(item, cancels=False) as (work, unique):
@@ -135,7 +135,7 @@ def join(item: dict[str, Any]) -> dict[str, object]:
         return join_early(client, work, item, current().index, unique)
 
 
-@task(name="windrow.export:merge")
+@task(name=MERGE)
 def merge(item: dict[str, Any]) -> dict[str, object]:
     """Join the parts into the destination and remove the work folder."""
     with _stage(item, needs_folder=False) as (work, unique), open_client() as client:

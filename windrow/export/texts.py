@@ -41,10 +41,9 @@ def split_list(text: str) -> tuple[str, ...]:
     if not text.strip():
         return ()
     entries: list[str] = []
-    try:
-        parts = next(csv.reader([text], skipinitialspace=True, strict=True))
-    except csv.Error as error:
-        raise ExportError(f"the list {text} cannot be read ({error}): check its quotes") from None
+    if re.search(r'(^|,)\s*"', text) and text.count('"') % 2:
+        raise ExportError(f"the list {text} has a quote that is not closed: put names with a comma in double quotes")
+    parts = next(csv.reader([text], skipinitialspace=True))
     for part in parts:
         if entries and entries[-1].count("(") > entries[-1].count(")"):
             entries[-1] += "," + part

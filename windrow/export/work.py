@@ -25,6 +25,8 @@ DRAFT_FILE = "draft.json"
 PLAN_FILE = "plan.json"
 SEGMENTS_FILE = "segments.json"
 
+BEGUN_FILE = "begun.json"
+
 _ID = re.compile(r"[0-9a-z]{16}")
 
 
@@ -54,6 +56,19 @@ class Found:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """How an export began, for runs of the same task that come later."""
+
+    export: str
+    planned: bool
+    """It took over a plan with all segments, so that nothing is scanned and no type is looked for."""
+    resumed: int
+    """Finished parts that it took over."""
+    notes: tuple[str, ...]
+
+
+_decode_begun: Callable[[object], Begun] = decoder_for(Begun)
 _decode_draft: Callable[[object], Draft] = decoder_for(Draft)
 _decode_plan: Callable[[object], Plan] = decoder_for(Plan)
 _decode_segments: Callable[[object], Found] = decoder_for(Found)
@@ -151,6 +166,23 @@ def get_draft(work: Path) -> Draft:
     if draft is None:
         raise gone(work)
     return draft
+
+
+def begin_work(work: Path, begun: Begun, unique: str) -> Begun:
+    """Note how the export began, or find how it did."""
+    found = find_begun(work)
+    if found is None or found.export != begun.export:
+        write_durably(work / BEGUN_FILE, [_json(to_plain(begun))], unique)
+        return begun
+    return found
+
+
+def find_begun(work: Path) -> Begun | None:
+    """How the export, or the one that it took over, began."""
+    try:
+        return _decode_begun(json.loads((work / BEGUN_FILE).read_bytes()))
+    except (OSError, ValueError, MalformedMessage):
+        return None
 
 
 def write_segments(work: Path, found: Found, unique: str) -> None:

@@ -50,6 +50,8 @@ class FakeJob:
     items: list[bytes] = field(default_factory=list)
     values: dict[int, bytes] = field(default_factory=dict)
     failed: dict[int, FailureInfo] = field(default_factory=dict)
+    later: set[int] = field(default_factory=set)
+    """Items with a delay; here they never come due, tests run them."""
 
     @property
     def total(self) -> int:
@@ -138,6 +140,8 @@ class Cluster:
             raise UsageError(f"{job.task} is closed, or the items have a gap")
         else:
             job.items += entries
+            if asked.delay_s:
+                job.later.update(range(asked.first, asked.first + asked.count))
         return Appended(1, job.total)
 
     def _page(self, job: FakeJob, start: int) -> Outcomes:
@@ -168,9 +172,8 @@ class Cluster:
             return left
         if any(state != "done" for state in before):
             return left
-        rest = [index for index in range(len(job.items)) if index not in job.values and index not in job.failed]
+        rest = [index for index in range(len(job.items)) if index not in job.values.keys() | job.failed.keys() | job.later]
         random.Random(self.seed).shuffle(rest)
-        # The joining job asks to be run again; once a round is enough.
         for index in rest:
             if left is not None:
                 if not left:
