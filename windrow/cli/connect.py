@@ -10,7 +10,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from windrow.cli.flags import Common
-from windrow.cli.ports import ClientPort, ExportRunPort
+from windrow.cli.ports import ClientPort, ExportPreviewPort, ExportRunPort
 from windrow.common.config import Config
 
 PROBE_S = 1.0
@@ -34,10 +34,23 @@ def open_embedded(slots: int) -> AbstractContextManager[ClientPort]:
     return cast("AbstractContextManager[ClientPort]", windrow.local(slots=slots))
 
 
-def begin_export(client: ClientPort, spec: Mapping[str, object]) -> ExportRunPort:
-    """Start an export; `spec` holds the fields of windrow.export.ExportSpec."""
+def begin_export(client: ClientPort, options: Mapping[str, object]) -> ExportRunPort:
+    """Start an export; `options` are source, dest and the names of the flags."""
     export: Any = importlib.import_module("windrow.export")
-    return cast(ExportRunPort, export.start_export(client, export.ExportSpec(**spec)))
+    return cast(ExportRunPort, export.start_export(client, export.spec_from_options(options)))
+
+
+def read_export_spec(path: str) -> dict[str, object]:
+    """The options in a TOML file."""
+    export: Any = importlib.import_module("windrow.export")
+    return cast("dict[str, object]", export.read_spec_file(path))
+
+
+def preview_export(config: Config, options: Mapping[str, object]) -> ExportPreviewPort:
+    """What an export would be; found out here where the scheduler is on this machine, else by a node."""
+    export: Any = importlib.import_module("windrow.export")
+    spec = export.spec_from_options(options)
+    return cast(ExportPreviewPort, export.preview(config.client.url, lambda: open_client(config), spec))
 
 
 def something_listens(url: str) -> bool:

@@ -54,7 +54,7 @@ _decode_first: Callable[[object], _First] = decoder_for(_First)
 
 
 def convert_segment(work: Path, item: dict[str, Any], unique: str) -> Part:
-    """Write the segment's part, or find what an earlier run has written; where rows have keys, the first round of it."""
+    """Write the segment's part, or find what an earlier run has written; where rows have keys, the first round."""
     plan, segment = plan_of(work), segment_from(item["segment"])
     if plan.steps.dedupe:
         return _first_round(work, plan, segment, unique)

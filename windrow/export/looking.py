@@ -140,7 +140,7 @@ def _kind_of(source: Source) -> str:
     ending = path.suffix.lower()
     if not source.member and ending in _PACKED:
         ending = PurePath(path.stem).suffix.lower()
-    head = _plain_head(source, HEAD_BYTES)
+    head = plain_head(source, HEAD_BYTES)
     if head.startswith(b"PAR1"):
         if source.compression:
             raise ExportError(f"{name_of(source)} is a Parquet file inside a compressed one: unpack it first")
@@ -160,7 +160,7 @@ def _kind_of(source: Source) -> str:
     )
 
 
-def _plain_head(source: Source, size: int) -> bytes:
+def plain_head(source: Source, size: int) -> bytes:
     """The first plain bytes of a source; fewer only where there are no more."""
     if not source.compression:
         return read_range(source.url, 0, min(size, source.bytes))
@@ -177,7 +177,7 @@ def _plain_head(source: Source, size: int) -> bytes:
 
 def _first_look(source: Source) -> _Text:
     if source.compression:
-        head = _plain_head(source, STREAM_SAMPLE_BYTES)
+        head = plain_head(source, STREAM_SAMPLE_BYTES)
         return _Text(source, head[:HEADER_BYTES_MAX], ((0, head),), len(head) < STREAM_SAMPLE_BYTES)
     samples = take_samples(lambda at, length: read_range(source.url, at, min(at + length, source.bytes)), source.bytes)
     whole = len(samples) == 1

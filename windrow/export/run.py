@@ -104,6 +104,11 @@ class ExportRun:
         return f"<export {self.id} to {self.spec.dest}>"
 
     @property
+    def dest(self) -> str:
+        """Where the rows go: an absolute path, {date} replaced."""
+        return self.spec.dest
+
+    @property
     def work(self) -> str:
         """The folder beside the destination in which the parts lie while the export runs."""
         return str(work_folder(self.spec.dest, self.id))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 import urllib.parse
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from windrow.client.ids import draw_id
@@ -39,6 +41,19 @@ def start_from_task(client: ClientPort, options: dict[str, Any], item_id: str) -
     return export
 
 
+def preview(url: str, open_client: Callable[[], AbstractContextManager[Any]], spec: ExportSpec) -> Any:
+    """What the export would be: found out here where the cluster is on this machine, else by one of its nodes."""
+    if is_local(url):
+        from windrow.export.previewing import make_preview
+
+        return make_preview(with_date(spec, time.time()))
+    from windrow.export.previewing import preview_from
+
+    with open_client() as client:
+        item = {"spec": spec_to_dict(with_date(spec, time.time()))}
+        return preview_from(client.submit("windrow.export:preview", item).result())
+
+
 def check_paths(spec: ExportSpec) -> None:
     """ExportError for a source or destination that is wrong, as seen from here."""
     sources = find_sources(spec.source)
@@ -48,7 +63,12 @@ def check_paths(spec: ExportSpec) -> None:
 
 def sees_our_files(client: ClientPort) -> bool:
     """Whether the scheduler is on this machine: then a wrong path is told at once, not by the plan task."""
-    host = urllib.parse.urlsplit(str(getattr(client, "url", ""))).hostname or ""
+    return is_local(str(getattr(client, "url", "")))
+
+
+def is_local(url: str) -> bool:
+    """Whether this address is on this machine."""
+    host = urllib.parse.urlsplit(url).hostname or ""
     return host == "localhost" or host == "::1" or host.startswith("127.")
 
 

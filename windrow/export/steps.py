@@ -19,7 +19,7 @@ from windrow.export.casting import arrow_type, cast_number, cast_text, clean_tex
 from windrow.export.cleaning import to_text
 from windrow.export.condition import keep_rows
 from windrow.export.model import Plan, ReadColumn
-from windrow.export.rows import BadRow, Rows, row_numbers, shown_value
+from windrow.export.rows import BadRow, Rows, row_numbers
 from windrow.export.types import TEXT
 
 pc: Any = pyarrow.compute

@@ -172,7 +172,9 @@ class Cluster:
             return left
         if any(state != "done" for state in before):
             return left
-        rest = [index for index in range(len(job.items)) if index not in job.values.keys() | job.failed.keys() | job.later]
+        rest = [
+            index for index in range(len(job.items)) if index not in job.values.keys() | job.failed.keys() | job.later
+        ]
         random.Random(self.seed).shuffle(rest)
         for index in rest:
             if left is not None:

@@ -182,9 +182,7 @@ def test_order_and_repetition_of_the_work_do_not_show(cluster: Any, export: Expo
 
 def test_csv_does_not_depend_on_the_segments_at_all(export: Export) -> None:
     data = table_bytes(800)
-    made = {
-        export(data, f"{size}.csv", segment_bytes=size, where="ok").read_bytes() for size in (333, 5_000, 1 << 20)
-    }
+    made = {export(data, f"{size}.csv", segment_bytes=size, where="ok").read_bytes() for size in (333, 5_000, 1 << 20)}
     assert len(made) == 1
 
 
@@ -394,7 +392,11 @@ def test_cancel_stops_the_jobs_and_keeps_what_is_finished(cluster: Any, tmp_path
     run.cancel("changed my mind")
     assert not (tmp_path / "out.csv").exists()
     assert parts(run)
-    assert [run.job(stage).status().state for stage in ("plan", "convert", "merge")] == ["done", "cancelled", "cancelled"]
+    assert [run.job(stage).status().state for stage in ("plan", "convert", "merge")] == [
+        "done",
+        "cancelled",
+        "cancelled",
+    ]
     with pytest.raises(ExportError, match="cancelled: changed my mind"):
         run.wait()
 
