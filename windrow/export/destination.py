@@ -116,7 +116,8 @@ def _matches(pattern: str, path: Path) -> bool:
     pieces = [
         r"(?:[^/]+/)*" if one == "**" else _of_component(one) + "/" for one in os.path.abspath(pattern).split("/")
     ]
-    # `**` at the end stands for files too.
+    if pattern.endswith("**"):
+        pieces.append("[^/]+/")
     whole = re.compile("".join(pieces).removesuffix("/"))
     here = os.path.join(os.path.realpath(path.parent), path.name)
     return any(whole.fullmatch(one) for one in (os.path.abspath(path), here))

@@ -31,8 +31,8 @@ parquet: Any = pyarrow.parquet
 
 BLOCK_ROWS_MAX = 1 << 16
 """Rows that are encoded at a time."""
-BLOCK_BYTES = 8 << 20
-"""About so many bytes are encoded at a time."""
+BLOCK_BYTES = 32 << 20
+"""About so many bytes are encoded at a time; with few rows at a time, each column costs more than its values."""
 GROUP_ROWS_MAX = 1 << 20
 """Of a row group; a segment that has more rows gets several."""
 

@@ -116,7 +116,7 @@ def write_part(
             return _write_part(work, plan, segment, columns, converted, stem, unique, earlier)
     except BaseException:
         # Nothing half stays: on a full disk that is what others wait for.
-        for path in (*work.glob(f"{stem}*"),):
+        for path in list(work.glob(f"part-{segment.number:06d}*{unique}*")):
             with contextlib.suppress(OSError):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         raise
