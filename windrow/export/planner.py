@@ -31,7 +31,7 @@ from windrow.export.segmenting import (
     text_source,
 )
 from windrow.export.spec import check_spec, spec_from_dict
-from windrow.export.stages import append, fill, find_job, stage_id
+from windrow.export.stages import append, complete, fill, find_job, stage_id
 from windrow.export.work import (
     Begun,
     Draft,
@@ -131,8 +131,7 @@ def cut_segments(client: ClientPort, item: dict[str, Any], work: Path, unique: s
         write_segments(work, found, unique)
     items = segment_items(work, export, read_token(work), found.segments)
     if draft.streamed:
-        # All were appended while the source was unpacked, but where that was done by an earlier export.
-        fill(client, export, "convert", items)
+        complete(client, export, "convert", items)
     begun = find_begun(work)
     looks = _looks_at_all(draft) and not (begun and begun.planned)
     fill(client, export, "infer", items if looks else ())

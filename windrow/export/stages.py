@@ -142,6 +142,15 @@ def fill(client: ClientPort, export: str, stage: str, items: Sequence[object]) -
         raise
 
 
+def complete(client: ClientPort, export: str, stage: str, items: Sequence[object]) -> None:
+    """Let a stage that has grown item by item have the rest of these items and close it."""
+    job = stage_id(export, stage)
+    info = find_job(client, job)
+    if info is not None and info.open:
+        append(client, job, items[info.total :], info.total)
+        close(client, job, len(items))
+
+
 def find_job(client: ClientPort, job: str) -> JobInfo | None:
     """The job with exactly this id; None where the scheduler has none."""
     try:
