@@ -117,7 +117,7 @@ _WHOLE_RANGE = {"int64": (-(2.0**63), 2.0**63), "int32": (-(2.0**31), 2.0**31)}
 def cast_number(values: Any, name: str) -> tuple[Any, Any] | None:
     """As cast_text, for numbers that become numbers with no text between; None for all other pairs of types.
 
-    A number that the type cannot hold exactly does not fit; only a double may be rounded to a float.
+    A number that the type cannot hold exactly does not fit.
     """
     kind, wanted = values.type, arrow_type(name) if name in _ARROW else None
     if pa.types.is_integer(kind) and name in _DOUBLE_WHOLE:
@@ -129,10 +129,8 @@ def cast_number(values: Any, name: str) -> tuple[Any, Any] | None:
             pc.equal(values, pc.floor(values)), pc.and_(pc.greater_equal(values, low), pc.less(values, high))
         )
         bad = pc.invert(whole)
-    elif pa.types.is_integer(kind) and name == "int64":
-        bad = pc.is_null(values)
-    elif pa.types.is_float32(kind) and name == "float64":
-        bad = pc.is_null(values)
+    elif (str(kind), name) in (("int32", "int64"), ("float", "float64")):
+        return pc.cast(values, wanted), None
     else:
         return None
     bad = pc.and_(pc.is_valid(values), pc.fill_null(bad, False))

@@ -23,6 +23,7 @@ import pyarrow.compute
 from windrow.export.model import Form
 
 pc: Any = pyarrow.compute
+arrow_types: Any = pa.types
 
 TEXT_CHARACTERS_MAX = 10_000
 """Of a bad row's text."""
@@ -189,12 +190,23 @@ class CountedPlaces:
 
     def text(self, ordinal: int) -> str:
         """The row's columns that were read, as JSON."""
-        shown = {name: column[ordinal].as_py() for name, column in zip(self.names, self.columns, strict=True)}
-        return json.dumps(shown, ensure_ascii=False, default=_shown)[:TEXT_CHARACTERS_MAX]
+        shown = {name: plain_value(column, ordinal) for name, column in zip(self.names, self.columns, strict=True)}
+        return json.dumps(shown, ensure_ascii=False)[:TEXT_CHARACTERS_MAX]
 
 
-def _shown(value: object) -> str:
-    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+def plain_value(column: Any, row: int) -> str | int | float | None:
+    """A value of a column as JSON has it; times and decimals as text."""
+    kind = column.type
+    one = column.slice(row, 1)
+    if arrow_types.is_dictionary(kind) or one.null_count:
+        return None if one.null_count else plain_value(one.dictionary_decode(), 0)
+    if arrow_types.is_temporal(kind) or arrow_types.is_decimal(kind):
+        # Python's own times know neither nanoseconds nor the years that Arrow knows.
+        if arrow_types.is_timestamp(kind) and kind.tz is not None:
+            one = pc.cast(one, pa.timestamp(kind.unit, "UTC"))
+        one = pc.cast(one, pa.string())
+    value: Any = one[0].as_py()
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
 
 
 def row_numbers(count: int) -> Any:

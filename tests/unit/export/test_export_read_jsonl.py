@@ -130,7 +130,8 @@ def test_lines_that_are_no_rows_give_no_types_away() -> None:
 
 VALUE = st.one_of(
     st.none(), st.booleans(), st.integers(-(10**20), 10**20), st.integers(-5, 5),
-    st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=4), st.sampled_from(["5", "-0", "2024-01-01", "", "NA", "true", "1.50"]),
+    st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=4),
+    st.sampled_from(["5", "-0", "2024-01-01", "", "NA", "true", "1.50"]),
     st.lists(st.integers(0, 3), max_size=2), st.dictionaries(st.text(max_size=2), st.integers(0, 2), max_size=2),
 )  # fmt: skip
 KINDS = ("int64", "int32", "float64", "float32", "bool", "string", "date")
