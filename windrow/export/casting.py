@@ -273,7 +273,14 @@ def _not_strictly_numbers(text: Any) -> Any:
 
 def _may_be_no_number(text: Any) -> bool:
     """A quick look, which spares the pattern in most columns."""
-    return bool(
-        any(pc.any(pc.starts_with(text, pattern=mark)).as_py() for mark in ("0", "-0", "+"))
-        or (pc.max(pc.binary_length(text)).as_py() or 0) >= _ROUNDED_DIGITS
-    )
+    if pc.any(pc.starts_with(text, pattern="+")).as_py():
+        return True
+    if (pc.max(pc.binary_length(text)).as_py() or 0) >= _ROUNDED_DIGITS:
+        return True
+    return any(_has_needless_zeros(text, zero) for zero in ("0", "-0"))
+
+
+def _has_needless_zeros(text: Any, zero: str) -> bool:
+    """Or what looks like it: the most that begins so is 0.5 or 0."""
+    plain = pc.or_(pc.starts_with(text, pattern=zero + "."), pc.equal(text, zero))
+    return bool(pc.any(pc.and_not(pc.starts_with(text, pattern=zero), plain)).as_py())

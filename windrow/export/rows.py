@@ -200,11 +200,13 @@ def plain_value(column: Any, row: int) -> str | int | float | None:
     one = column.slice(row, 1)
     if arrow_types.is_dictionary(kind) or one.null_count:
         return None if one.null_count else plain_value(one.dictionary_decode(), 0)
+    zone = ""
+    if arrow_types.is_timestamp(kind) and kind.tz is not None:
+        # The same instant as UTC has it; Arrow shows odd ones rightly only where there is no zone.
+        one, zone = pc.cast(pc.cast(one, pa.int64()), pa.timestamp(kind.unit)), "Z"
     if arrow_types.is_temporal(kind) or arrow_types.is_decimal(kind):
-        # Python's own times know neither nanoseconds nor the years that Arrow knows.
-        if arrow_types.is_timestamp(kind) and kind.tz is not None:
-            one = pc.cast(one, pa.timestamp(kind.unit, "UTC"))
-        one = pc.cast(one, pa.string())
+        # Python's own times know neither nanoseconds nor all the years that Arrow knows.
+        return str(pc.cast(one, pa.string())[0].as_py()) + zone
     value: Any = one[0].as_py()
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
 

@@ -63,6 +63,11 @@ def test_a_value_of_another_kind_is_its_json_text(value: bytes, kind: str, text:
     assert rows.bad == []
 
 
+def test_minus_nought_is_a_whole_number_and_its_text_is_none() -> None:
+    assert column(read(b'{"a":-0}\n{"a":"-0"}\n{"a":[]}', a="int64")) == ["0", "-0", "[]"]
+    assert column(read(b'{"a":-0}\n{"a":"x"}', a="string")) == ["-0", "x"]
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
@@ -150,7 +155,7 @@ def test_both_ways_of_reading_give_the_same_values(kind: str, values: list[Any],
     lines = [json.dumps({"a": value}, ensure_ascii=ascii_only) for value in values]
     data = "\n".join(lines).encode("utf-8", "replace")
     at_once = read(data, a=kind)
-    places = module.line_places(data, 1)
+    places = module.line_places(data, 1, "utf-8")
     by_line = module._read_lines({0: ("a", kind)}, places, "", "utf-8")
 
     def typed(rows: Rows) -> tuple[list[Any], list[bool]]:

@@ -133,7 +133,7 @@ def test_bytes_that_are_no_utf8_make_bad_rows() -> None:
         (
             pa.timestamp("ms", "UTC"),
             [5, 2**62, -5, -(2**62)],
-            "<value out of range: 4611686018427387904>",
+            "<value out of range: 4611686018427387904>Z",
             "which is too far away for a timestamp in microseconds",
         ),
     ],
