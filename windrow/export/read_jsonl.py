@@ -2,7 +2,8 @@
 
 pyarrow reads what is as the plan expects it: one object a line, each value of its column's kind. Everything else is
 read line by line, where each value becomes text (a number as it is written, an object or array as its JSON text) and is
-cast like text of a CSV. Both give the same rows; which one it was cannot be seen in them.
+cast like text of a CSV. Both give the same rows, but for lines that are wrong only in a key that no column wants: NaN,
+or arrays nested a thousand deep, are bad rows only where the lines are read one by one.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false

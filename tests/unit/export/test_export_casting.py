@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 import pyarrow as pa
@@ -136,3 +137,22 @@ def test_each_value_is_judged_as_if_it_stood_alone(kind: str, strict: bool, valu
     assert [repr(one) for one in together.cast("string")] == [repr(one) for one in expected.cast("string")]
     if strict:
         assert fits(text(*values), kind) == all(mask is None for _, mask in alone)
+
+
+@pytest.mark.parametrize("kind", ["date", "timestamp"])
+def test_of_all_days_just_those_of_the_calendar_fit(kind: str) -> None:
+    days = [
+        f"{year}-{month:02}-{day:02}" for year in (1900, 1999, 2000, 2024) for month in range(14) for day in range(33)
+    ]
+    _, bad = cast_text(text(*days, "x"), kind, strict=True)
+    assert [day for day, wrong in zip(days, bad.to_pylist(), strict=False) if wrong] == [
+        day for day in days if not is_day(day)
+    ]  # fmt: skip
+
+
+def is_day(day: str) -> bool:
+    try:
+        dt.date.fromisoformat(day)
+    except ValueError:
+        return False
+    return True
