@@ -117,7 +117,7 @@ _WHOLE_RANGE = {"int64": (-(2.0**63), 2.0**63), "int32": (-(2.0**31), 2.0**31)}
 def cast_number(values: Any, name: str) -> tuple[Any, Any] | None:
     """As cast_text, for numbers that become numbers with no text between; None for all other pairs of types.
 
-    A number that the type cannot hold exactly does not fit; only a double may be rounded to a float.
+    A number that the type cannot hold exactly does not fit.
     """
     kind, wanted = values.type, arrow_type(name) if name in _ARROW else None
     if pa.types.is_integer(kind) and name in _DOUBLE_WHOLE:
@@ -129,8 +129,8 @@ def cast_number(values: Any, name: str) -> tuple[Any, Any] | None:
             pc.equal(values, pc.floor(values)), pc.and_(pc.greater_equal(values, low), pc.less(values, high))
         )
         bad = pc.invert(whole)
-    elif (pa.types.is_integer(kind) and name == "int64") or (pa.types.is_float32(kind) and name == "float64"):
-        bad = pc.is_null(values)
+    elif (str(kind), name) in (("int32", "int64"), ("float", "float64")):
+        return pc.cast(values, wanted), None
     else:
         return None
     bad = pc.and_(pc.is_valid(values), pc.fill_null(bad, False))
@@ -273,7 +273,14 @@ def _not_strictly_numbers(text: Any) -> Any:
 
 def _may_be_no_number(text: Any) -> bool:
     """A quick look, which spares the pattern in most columns."""
-    return bool(
-        any(pc.any(pc.starts_with(text, pattern=mark)).as_py() for mark in ("0", "-0", "+"))
-        or (pc.max(pc.binary_length(text)).as_py() or 0) >= _ROUNDED_DIGITS
-    )
+    if pc.any(pc.starts_with(text, pattern="+")).as_py():
+        return True
+    if (pc.max(pc.binary_length(text)).as_py() or 0) >= _ROUNDED_DIGITS:
+        return True
+    return any(_has_needless_zeros(text, zero) for zero in ("0", "-0"))
+
+
+def _has_needless_zeros(text: Any, zero: str) -> bool:
+    """Or what looks like it: the most that begins so is 0.5 or 0."""
+    plain = pc.or_(pc.starts_with(text, pattern=zero + "."), pc.equal(text, zero))
+    return bool(pc.any(pc.and_not(pc.starts_with(text, pattern=zero), plain)).as_py())

@@ -47,7 +47,7 @@ _SHORT_ESCAPES = (("\\", r"\\"), ('"', r"\""), ("\n", r"\n"), ("\r", r"\r"), ("\
 def encode_head(form: Form, names: Sequence[str]) -> bytes:
     """What comes before all rows: byte order mark and header line; compressed it is a member of its own."""
     text = mark_of(form)
-    if form.kind == "csv" and form.header:
+    if form.kind == "csv" and form.header and names:
         text += b"".join(_encoded(form, _csv_rows(form, [pa.array([name], pa.string()) for name in names]), "a column"))
     return b"".join(_packed(form, [text])) if text and form.kind != "parquet" else b""
 
@@ -56,7 +56,7 @@ def encode_rows(form: Form, names: Sequence[str], types: Sequence[str], columns:
     """The rows without the head; for Parquet a whole file. Compressed text is one gzip member, or zstd frames."""
     if form.kind == "parquet":
         yield _parquet_file(form, names, types, columns)
-    elif len(columns[0]):
+    elif columns and len(columns[0]):
         rows = _csv_rows(form, columns) if form.kind == "csv" else _json_rows(names, columns)
         yield from _packed(form, _encoded(form, rows, "a value"))
 

@@ -128,6 +128,8 @@ def cut_segments(client: ClientPort, item: dict[str, Any], work: Path, unique: s
     found = find_segments(work)
     if found is None:
         found = _find_all(client, export, draft, work, unique)
+        if not found.segments and not draft.plan.columns:
+            found = Found((), (*found.notes, "the source is empty: there are neither columns nor rows"))
         write_segments(work, found, unique)
     items = segment_items(work, export, read_token(work), found.segments)
     if draft.streamed:

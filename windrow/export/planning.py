@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from itertools import starmap
 from pathlib import Path
 
 from windrow.common.errors import ExportError
@@ -27,6 +28,7 @@ from windrow.export.spec import ExportSpec, canonical_spec
 from windrow.export.texts import parse_casts, parse_errors
 from windrow.export.work import (
     Draft,
+    KnownType,
     find_difference,
     find_draft,
     find_plan,
@@ -68,12 +70,14 @@ def make_draft(spec: ExportSpec) -> tuple[Draft, tuple[str, ...]]:
         check_types(plan)
     size = sum(source.bytes for source in found.sources)
     partitions = partitions_for(size) if spec.dedupe_by else 0
-    return Draft(plan, spec, found.heads, guessed, known, partitions, streamed), found.notes
+    return Draft(
+        plan, spec, found.heads, guessed, tuple(starmap(KnownType, known.items())), partitions, streamed
+    ), found.notes
 
 
 def finish_plan(draft: Draft, names: Sequence[str], types: Mapping[int, str]) -> Plan:
     """The plan with the types that were found."""
-    plan = _plan(draft.spec, draft.plan.sources, draft.plan.read_form, tuple(names), draft.known, types)
+    plan = _plan(draft.spec, draft.plan.sources, draft.plan.read_form, tuple(names), {column.index: column.type for column in draft.known}, types)
     check_types(plan)
     partition_column(plan)
     check_names(plan.write_form, plan.names)

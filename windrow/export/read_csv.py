@@ -8,6 +8,7 @@ An empty field is null and an empty quoted field is the empty text, so that what
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ arrow_csv: Any = pyarrow.csv
 
 UTF8 = "utf-8"
 _BOM = b"\xef\xbb\xbf"
+_ANY = re.compile(rb"[^\r\n]")
+"""Of an empty line there is nothing to read."""
 
 
 def read_csv(
@@ -69,8 +72,11 @@ def _find_unreadable(data: bytes, form: Form, places: TextPlaces, codec: str) ->
 
 
 def _may_be_open(data: bytes, form: Form) -> bool:
-    odd = data.count(form.quote.encode()) % 2 == 1
-    return odd or (bool(form.escape) and form.escape.encode() in data)
+    if form.escape and form.escape.encode() in data:
+        return True
+    quote = form.quote.encode()
+    # Looking whether there is any is faster than counting none.
+    return quote in data and data.count(quote) % 2 == 1
 
 
 def _is_decodable(data: bytes, codec: str) -> bool:
@@ -103,7 +109,7 @@ def _parse(data: bytes, form: Form, width: int, present: Sequence[int], source: 
     read = list(present) or [0]
     types = {_name(at): pa.string() for at in read}
     wrong: list[Any] = []
-    if not data.strip(b"\r\n"):
+    if _ANY.search(data) is None:
         return pa.table({name: pa.array([], kind) for name, kind in types.items()}), wrong
 
     def on_wrong_width(row: Any) -> str:

@@ -2,7 +2,8 @@
 
 pyarrow reads what is as the plan expects it: one object a line, each value of its column's kind. Everything else is
 read line by line, where each value becomes text (a number as it is written, an object or array as its JSON text) and is
-cast like text of a CSV. Both give the same rows; which one it was cannot be seen in them.
+cast like text of a CSV. Both give the same rows, but for lines that are wrong only in a key that no column wants: NaN,
+or arrays nested a thousand deep, are bad rows only where the lines are read one by one.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -51,7 +52,9 @@ def _refuse(name: str) -> NoReturn:
     raise _NoRow(f"it is no JSON: {name} is no value")
 
 
-_decoder = json.JSONDecoder(parse_float=_Number, parse_int=_Number, parse_constant=_refuse)
+_reader = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=_refuse)
+_teller = json.JSONDecoder(parse_float=_Number, parse_int=_Number, parse_constant=_refuse)
+"""Tells numbers from texts, and takes longer."""
 
 
 def read_jsonl(
@@ -106,32 +109,30 @@ def _is_exact(numbers: Any) -> bool:
 
 
 def _read_lines(wanted: Mapping[int, tuple[str, str]], places: TextPlaces, source: str, codec: str) -> Rows:
-    texts: dict[int, list[str | None]] = {index: [] for index in wanted}
+    lines: list[str] = []
+    objects: list[dict[str, Any]] = []
     bad: list[BadRow] = []
     removed: list[int] = []
-    count = 0
     for ordinal in range(len(places)):
         try:
-            line, values = _parse_line(places.bytes(ordinal), codec)
-            found = _texts(line, values, wanted)
+            line, values = _parse_line(places.bytes(ordinal), codec, _reader)
         except _NoRow as error:
             removed.append(ordinal)
             bad.append(BadRow(places.line(ordinal), "", "", str(error), places.text(ordinal)))
             continue
-        count += 1
-        for index, text in zip(wanted, found, strict=True):
-            texts[index].append(text)
-    columns = {index: pa.array(column, pa.string()) for index, column in texts.items()}
-    return Rows(columns, count, bad, places, removed, source)
+        lines.append(line)
+        objects.append(values)
+    columns = {index: _text_column(name, kind, objects, lines) for index, (name, kind) in wanted.items()}
+    return Rows(columns, len(lines), bad, places, removed, source)
 
 
-def _parse_line(data: bytes, codec: str) -> tuple[str, dict[str, Any]]:
+def _parse_line(data: bytes, codec: str, decoder: json.JSONDecoder) -> tuple[str, dict[str, Any]]:
     try:
         line = data.decode(codec).strip(" \t\r\n")
     except UnicodeDecodeError as error:
         raise _NoRow(undecodable(error)) from None
     try:
-        values, end = _decoder.raw_decode(line)
+        values, end = decoder.raw_decode(line)
     except json.JSONDecodeError as error:
         raise _NoRow(f"it is no JSON: {error.msg.removesuffix(' at')} at character {error.pos + 1}") from None
     except RecursionError:
@@ -148,23 +149,25 @@ def _parse_line(data: bytes, codec: str) -> tuple[str, dict[str, Any]]:
     return line, values
 
 
-def _texts(line: str, values: dict[str, Any], wanted: Mapping[int, tuple[str, str]]) -> list[str | None]:
-    """The wanted values as text."""
-    texts: list[str | None] = []
-    raw: dict[str, str] = {}
-    for name, kind in wanted.values():
-        value = values.get(name)
-        if value is None or type(value) is str:
-            texts.append(value)
-        elif type(value) is _Number:
-            # A number is judged by its value: -0 is a whole number.
-            texts.append("0" if value == "-0" and kind.startswith("int") else str(value))
-        elif isinstance(value, bool):
-            texts.append("true" if value else "false")
-        else:
-            raw = raw or _raw_values(line)
-            texts.append(raw[name])
-    return texts
+def _text_column(name: str, kind: str, objects: list[dict[str, Any]], lines: list[str]) -> Any:
+    """A key's values as text."""
+    values: list[Any] = [found.get(name) for found in objects]
+    kinds = set(map(type, values))
+    if bool in kinds:
+        values = [("true" if value else "false") if type(value) is bool else value for value in values]
+    if dict in kinds or list in kinds:
+        nested = (dict, list)
+        values = [
+            _raw_values(line)[name] if isinstance(value, nested) else value
+            for value, line in zip(values, lines, strict=True)
+        ]
+    if kind.startswith("int") and "-0" in values:
+        # A number is judged by its value: -0 is a whole number, and "-0" a text that is none.
+        values = [
+            "0" if value == "-0" and _raw_values(line)[name] == "-0" else value
+            for value, line in zip(values, lines, strict=True)
+        ]
+    return pa.array(values, pa.string())
 
 
 def _raw_values(line: str) -> dict[str, str]:
@@ -174,7 +177,7 @@ def _raw_values(line: str) -> dict[str, str]:
     while line[at] != "}":
         name, at = _json_decoder.scanstring(line, at + 1)
         start = _skip(line, _skip(line, at) + 1)
-        _, stop = _decoder.raw_decode(line, start)
+        _, stop = _reader.raw_decode(line, start)
         found[name] = line[start:stop]
         at = _skip(line, stop)
         if line[at] == ",":
@@ -220,6 +223,6 @@ def _objects(data: bytes, codec: str) -> Iterator[dict[str, Any]]:
     for line in data.split(b"\n"):
         if line.strip():
             try:
-                yield _parse_line(line, codec)[1]
+                yield _parse_line(line, codec, _teller)[1]
             except _NoRow:
                 continue

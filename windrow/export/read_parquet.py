@@ -14,7 +14,7 @@ import pyarrow.compute
 import pyarrow.parquet
 
 from windrow.common.errors import ExportError
-from windrow.export.rows import BadRow, CountedPlaces, Rows, row_numbers, shown_value
+from windrow.export.rows import BadRow, CountedPlaces, Rows, plain_value, row_numbers, shown_value
 from windrow.export.types import DECIMAL_DIGITS_MAX, TEXT
 
 pc: Any = pyarrow.compute
@@ -126,8 +126,8 @@ def read_parquet(
             continue
         columns[index], bad, why = _converted(raw[index], name, source)
         for row in pc.indices_nonzero(bad).to_pylist() if bad is not None else ():
-            value = _shown(raw[index][row])
-            reason = f"row {places.line(row)}: column {name!r} has {value}, {why}"
+            value = str(plain_value(raw[index], row))
+            reason = f"row {places.line(row)} of {source}: column {name!r} has {shown_value(value)}, {why}"
             spoiled.setdefault(row, BadRow(places.line(row), name, value, reason, places.text(row)))
     removed = sorted(spoiled)
     if removed:
@@ -214,13 +214,6 @@ def _microseconds(column: Any) -> tuple[Any, Any, str]:
         why = "which is too far away for a timestamp in microseconds"
     bad = pc.fill_null(bad, False)
     return pc.cast(pc.if_else(bad, pa.scalar(None, column.type), column), wanted), bad, why
-
-
-def _shown(value: Any) -> str:
-    if arrow_types.is_timestamp(value.type):
-        return str(pc.cast(value, pa.int64()).as_py()) + f" {value.type.unit} since 1970"
-    found = value.as_py()
-    return shown_value(found.decode("utf-8", "backslashreplace") if isinstance(found, bytes) else str(found))
 
 
 def _first_line(error: Exception) -> str:

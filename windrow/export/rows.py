@@ -23,6 +23,7 @@ import pyarrow.compute
 from windrow.export.model import Form
 
 pc: Any = pyarrow.compute
+arrow_types: Any = pa.types
 
 TEXT_CHARACTERS_MAX = 10_000
 """Of a bad row's text."""
@@ -189,12 +190,25 @@ class CountedPlaces:
 
     def text(self, ordinal: int) -> str:
         """The row's columns that were read, as JSON."""
-        shown = {name: column[ordinal].as_py() for name, column in zip(self.names, self.columns, strict=True)}
-        return json.dumps(shown, ensure_ascii=False, default=_shown)[:TEXT_CHARACTERS_MAX]
+        shown = {name: plain_value(column, ordinal) for name, column in zip(self.names, self.columns, strict=True)}
+        return json.dumps(shown, ensure_ascii=False)[:TEXT_CHARACTERS_MAX]
 
 
-def _shown(value: object) -> str:
-    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+def plain_value(column: Any, row: int) -> str | int | float | None:
+    """A value of a column as JSON has it; times and decimals as text."""
+    kind = column.type
+    one = column.slice(row, 1)
+    if arrow_types.is_dictionary(kind) or one.null_count:
+        return None if one.null_count else plain_value(one.dictionary_decode(), 0)
+    zone = ""
+    if arrow_types.is_timestamp(kind) and kind.tz is not None:
+        # The same instant as UTC has it; Arrow shows odd ones rightly only where there is no zone.
+        one, zone = pc.cast(pc.cast(one, pa.int64()), pa.timestamp(kind.unit)), "Z"
+    if arrow_types.is_temporal(kind) or arrow_types.is_decimal(kind):
+        # Python's own times know neither nanoseconds nor all the years that Arrow knows.
+        return str(pc.cast(one, pa.string())[0].as_py()) + zone
+    value: Any = one[0].as_py()
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
 
 
 def row_numbers(count: int) -> Any:

@@ -31,6 +31,14 @@ _ID = re.compile(r"[0-9a-z]{16}")
 
 
 @dataclass(frozen=True, slots=True)
+class KnownType:
+    """A column of the source and its type there."""
+
+    index: int
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
 class Draft:
     """The plan before rows were found and types decided."""
 
@@ -40,7 +48,7 @@ class Draft:
     """Of each source; empty for Parquet."""
     guessed: tuple[int, ...]
     """Columns whose types are to be found."""
-    known: dict[int, str]
+    known: tuple[KnownType, ...]
     """Types that the source itself gives."""
     partitions: int
     """Of the keys, where rows are de-duplicated."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from windrow.common.messages import (
     ValueRun,
 )
 from windrow.common.tasks import registered_tasks
-from windrow.common.values import decode_items, decode_value, encode_item, encode_value
+from windrow.common.values import decode_items, decode_value, encode_value
 from windrow.common.words import FailureKind, JobId, JobState
 from windrow.export import run as export_run
 from windrow.export import tasks as export_tasks

@@ -63,6 +63,11 @@ def test_a_value_of_another_kind_is_its_json_text(value: bytes, kind: str, text:
     assert rows.bad == []
 
 
+def test_minus_nought_is_a_whole_number_and_its_text_is_none() -> None:
+    assert column(read(b'{"a":-0}\n{"a":"-0"}\n{"a":[]}', a="int64")) == ["0", "-0", "[]"]
+    assert column(read(b'{"a":-0}\n{"a":"x"}', a="string")) == ["-0", "x"]
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
@@ -130,7 +135,8 @@ def test_lines_that_are_no_rows_give_no_types_away() -> None:
 
 VALUE = st.one_of(
     st.none(), st.booleans(), st.integers(-(10**20), 10**20), st.integers(-5, 5),
-    st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=4), st.sampled_from(["5", "-0", "2024-01-01", "", "NA", "true", "1.50"]),
+    st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=4),
+    st.sampled_from(["5", "-0", "2024-01-01", "", "NA", "true", "1.50"]),
     st.lists(st.integers(0, 3), max_size=2), st.dictionaries(st.text(max_size=2), st.integers(0, 2), max_size=2),
 )  # fmt: skip
 KINDS = ("int64", "int32", "float64", "float32", "bool", "string", "date")
@@ -149,7 +155,7 @@ def test_both_ways_of_reading_give_the_same_values(kind: str, values: list[Any],
     lines = [json.dumps({"a": value}, ensure_ascii=ascii_only) for value in values]
     data = "\n".join(lines).encode("utf-8", "replace")
     at_once = read(data, a=kind)
-    places = module.line_places(data, 1)
+    places = module.line_places(data, 1, "utf-8")
     by_line = module._read_lines({0: ("a", kind)}, places, "", "utf-8")
 
     def typed(rows: Rows) -> tuple[list[Any], list[bool]]:
