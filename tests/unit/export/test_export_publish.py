@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -98,6 +100,33 @@ def test_a_merge_that_is_killed_anywhere_and_run_again_gives_the_same(scene: Sce
     scene.check("once more", scene.merge("once more"))
 
 
+def test_a_merge_that_is_killed_again_and_again_gives_the_same(scene: Scene) -> None:
+    dice = random.Random(4)
+    for _ in range(30):
+        scene.reset()
+        kills = [dice.randrange(1, 80) for _ in range(4)]
+        for number, at in enumerate(kills):
+            with hooked(at), contextlib.suppress(Killed):
+                if dice.random() < 0.3:
+                    join_prefix(scene.work, scene.plan, scene.parts[: dice.randrange(4)])
+                scene.merge(f"killed-{number}")
+        scene.check(f"killed at {kills}", scene.merge("again"))
+
+
+def test_a_file_system_without_links_does_as_well(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(*given: object, **named: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", no_links)
+    for at in range(1, 10_000):
+        scene.reset()
+        with hooked(at) as operations, contextlib.suppress(Killed):
+            scene.merge("killed")
+        scene.check(f"killed at operation {at}", scene.merge("again"))
+        if operations.count < at:
+            break
+
+
 def test_two_merges_at_once_give_the_same(scene: Scene) -> None:
     for at in range(1, 10_000):
         scene.reset()
@@ -107,6 +136,21 @@ def test_two_merges_at_once_give_the_same(scene: Scene) -> None:
         if operations.count < at:
             break
     assert at > 20, "nothing was counted"
+
+
+def test_a_merge_beside_one_that_comes_to_any_point_gives_the_same(scene: Scene) -> None:
+    dice = random.Random(4)
+    for _ in range(60):
+        scene.reset()
+        mine, theirs = dice.randrange(1, 60), dice.randrange(1, 90)
+
+        def other(theirs: int = theirs) -> None:
+            with hooked(theirs), contextlib.suppress(Killed):
+                scene.merge("other")
+
+        with hooked(mine, other):
+            published = scene.merge("mine")
+        scene.check(f"at operation {mine} the other one came to {theirs}", published)
 
 
 def test_joining_early_that_is_killed_anywhere_changes_nothing(scene: Scene) -> None:
@@ -198,6 +242,20 @@ def test_a_destination_that_appears_at_the_last_moment_is_not_replaced(tmp_path:
             with pytest.raises(ExportError, match="appeared meanwhile"):
                 publish_export(tmp_path / "work", plan, parts, 1, "again")
     assert refused > 5
+
+
+def test_a_destination_that_appears_between_two_runs_keeps_what_lies_beside_it(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path / "out.csv", manifest=True)
+    parts = write_parts(tmp_path / "work", plan, (5,))
+    at = 0
+    while not (tmp_path / "work" / "published.json").exists():
+        at += 1
+        with hooked(at), contextlib.suppress(Killed):
+            publish_export(tmp_path / "work", plan, parts, 1, f"killed-{at}")
+    (tmp_path / "out.csv").write_text("theirs")
+    with pytest.raises(ExportError, match="appeared meanwhile"):
+        publish_export(tmp_path / "work", plan, parts, 1, "again")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "work"]
 
 
 def test_a_gap_or_a_skipped_part_is_refused(tmp_path: Path) -> None:
