@@ -70,7 +70,7 @@ def directives(state: State, node_id: NodeId, boot: str) -> Directives:
     placed = 0
     for chunk in node.chunks.values():
         job = state.jobs[chunk.job]
-        unwanted = job.state is JobState.PAUSED or node.id in job.unfit
+        unwanted = chunk.wanted_back or job.state is JobState.PAUSED or node.id in job.unfit
         if chunk.state is not ChunkState.LEASED:
             placed += 1
             if job.winding_down or unwanted or node.drained:

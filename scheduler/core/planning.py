@@ -155,11 +155,12 @@ def chunk_items(time: ItemTime, pending: int, slots: int, settings: CoreSettings
 
 
 def _wanted_items(state: State, job: Job, slots: int) -> int:
-    items = chunk_items(_known_time(state, job), len(job.pending), slots, state.settings)
+    items = chunk_items(known_time(state, job), len(job.pending), slots, state.settings)
     return min(items, FAIL_CHUNK_ITEMS_MAX) if job.options.on_lost is OnLost.FAIL else items
 
 
-def _known_time(state: State, job: Job) -> ItemTime:
+def known_time(state: State, job: Job) -> ItemTime:
+    """As measured in this job, or in any other job of the task."""
     return job.time if job.time.measured else state.times.get(job.task, job.time)
 
 
@@ -175,7 +176,7 @@ class _Carved:
 
 
 def _place(state: State, job: Job, node: Node, carved: _Carved, now: Now, out: Out) -> None:
-    time = _known_time(state, job)
+    time = known_time(state, job)
     start, stop = carved.start, carved.stop
     job.pending.remove(start, stop)
     state.counter += 1

@@ -185,6 +185,7 @@ def _on_chunk_report(
         dead.append(said.fence)
         return
     job = state.jobs[chunk.job]
+    chunk.wanted_back = False
     if job.winding_down:
         _resolve_cancelled(job, chunk, said)
     else:

@@ -172,6 +172,8 @@ class Chunk:
     """Estimated, for the node's credit."""
     losses: int = 0
     """Of its range, when it was placed."""
+    wanted_back: bool = False
+    """The node is asked to give back what has not started."""
 
 
 @dataclass(slots=True)
@@ -242,6 +244,8 @@ class State:
     plan_wanted: bool = False
     expiry_at: float = 0.0
     """When leases are looked at next (monotonic)."""
+    releases_at: float = 0.0
+    """When idle slots are looked at next (monotonic)."""
 
     def tally(self, task: str) -> Tally:
         found = self.tallies.get(task)
