@@ -60,7 +60,11 @@ def at_work(
         ) as cluster,
         cluster.client() as client,
     ):
-        yield cluster, client
+        try:
+            yield cluster, client
+        except BaseException:
+            client.abandon()  # The test has failed: nobody waits for calls that may never end.
+            raise
 
 
 def begun(folder: Path) -> list[int]:
@@ -167,6 +171,7 @@ def test_a_cancel_holds_while_a_node_is_frozen_and_when_it_comes_back(tmp_path: 
     with at_work(tmp_path, nodes=1, settings={"WINDROW_NODE__CANCEL_GRACE_S": "0.5"}) as (cluster, client):
         job = hold(client, tmp_path, range(20))
         wait_until(lambda: begun(tmp_path), PATIENCE_S, "the slot to be busy")
+        wait_until(lambda: job.status().running >= 1, PATIENCE_S, "its lease")
         os.kill(cluster.nodes[0].pid, signal.SIGSTOP)
         try:
             job.cancel("not now")
