@@ -175,7 +175,7 @@ class StoreDamaged(StoreError):
 
 
 class StoreFailed(StoreError):
-    """A commit failed; nobody was told what came of it."""
+    """A commit failed; nothing of it was answered."""
 
     code = "store_failed"
 
