@@ -42,7 +42,7 @@ def plan(state: State, now: Now, out: Out) -> None:
     state.plan_wanted = False
     if not state.ready or not state.broker_up:
         return
-    lines = _Lines(state)
+    lines = _Lines(state, now)
     heap = [(-job.options.priority, len(job.chunks), job.no) for job in (state.jobs[each] for each in state.ready)]
     heapq.heapify(heap)
     while heap and lines.credit:
@@ -77,9 +77,13 @@ _Line = tuple[str, str, int]
 class _Lines:
     """The nodes that have credit, as seen during one step; for each (task, queue) a heap by how little they have."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, now: Now) -> None:
         self._settings = state.settings
         nodes = [node for node in state.nodes.values() if node.placeable]
+        paused = [node.unsent_until for node in nodes if node.unsent_until > now.mono]
+        if paused:
+            state.plan_at = min(paused)
+            nodes = [node for node in nodes if node.unsent_until <= now.mono]
         self._nodes = {node.id: node for node in nodes}
         self.credit = {node.id for node in nodes if has_credit(node, state.settings)}
         self._heaps: dict[_Line, list[tuple[float, NodeId]]] = {}

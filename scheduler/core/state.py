@@ -202,6 +202,8 @@ class Node:
     chunks: dict[Fence, Chunk] = field(default_factory=dict[Fence, Chunk])
     work_s: float = 0.0
     load: NodeLoad | None = None
+    unsent_until: float = 0.0
+    """The broker has just refused a chunk for this node: nothing is placed there before (monotonic)."""
     queue_empty_since: float | None = None
     """Since when every look at the node queue found it empty (monotonic)."""
     queue_empty_at: float = 0.0
@@ -242,6 +244,8 @@ class State:
     broker_up: bool = False
     broker_detail: str = "not connected yet"
     plan_wanted: bool = False
+    plan_at: float | None = None
+    """When a node may be given chunks again (monotonic)."""
     expiry_at: float = 0.0
     """When leases are looked at next (monotonic)."""
     releases_at: float = 0.0
