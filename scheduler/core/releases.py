@@ -11,6 +11,7 @@ from windrow.scheduler.core.commands import TellNode
 from windrow.scheduler.core.machines import ChunkState
 from windrow.scheduler.core.planning import ITEM_OVERHEAD_S, is_able, known_time
 from windrow.scheduler.core.state import Chunk, Node, Out, State
+from windrow.scheduler.core.twins import place_twins
 
 LOOK_INTERVAL_S = 0.05
 WORTH_S = 0.02
@@ -26,7 +27,7 @@ def ask_for_waiting(state: State, now: Now, out: Out) -> None:
     state.releases_at = now.mono + LOOK_INTERVAL_S
     nodes = [node for node in state.nodes.values() if node.placeable]
     idle = [node for node in nodes if _free_slots(node)]
-    if not idle or len(idle) == len(nodes):
+    if not idle:
         return
     # Most waiting first; a node that idles itself has nothing that waits.
     busy = sorted((node for node in nodes if not _free_slots(node)), key=lambda node: -_waiting_items(node))
@@ -41,6 +42,7 @@ def ask_for_waiting(state: State, now: Now, out: Out) -> None:
         if not chunk.wanted_back:
             chunk.wanted_back = True
             out.append(TellNode(node.id))
+    place_twins(state, idle, now, out)
 
 
 def _free_slots(node: Node) -> int:

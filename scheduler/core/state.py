@@ -174,6 +174,13 @@ class Chunk:
     """Of its range, when it was placed."""
     wanted_back: bool = False
     """The node is asked to give back what has not started."""
+    twin: Fence | None = None
+    """The other live fence over the same single item; both share one `remaining`."""
+
+    @property
+    def counts(self) -> bool:
+        """False for the younger of two twins: an item is counted once."""
+        return self.twin is None or self.fence < self.twin
 
 
 @dataclass(slots=True)
@@ -343,5 +350,8 @@ def give_back_chunk(state: State, chunk: Chunk, out: Out) -> None:
     """The node does not have the chunk (any more): what remains goes back, under no one's blame."""
     job = state.jobs[chunk.job]
     state.tally(job.task).chunks_lost += 1
-    return_to_pending(state, job, chunk.remaining)
+    if chunk.twin is not None:
+        state.chunks[chunk.twin].twin = None  # Which goes on, and has the item to itself.
+    else:
+        return_to_pending(state, job, chunk.remaining)
     close_chunk(state, chunk, out)
