@@ -168,6 +168,11 @@ class ChunkBook:
         fed = self._fed.get(number)
         return None if fed is None else Range(fed.next, fed.stop)
 
+    def find_fence(self, number: int) -> Fence | None:
+        """The fence that a feed is of."""
+        fed = self._fed.get(number)
+        return None if fed is None else fed.fence
+
     def find_chunk(self, number: int) -> Chunk | None:
         """The chunk that a feed is of."""
         fed = self._fed.get(number)

@@ -48,17 +48,25 @@ def find_oom_file(groups: str, root: Path = _ROOT) -> Path | None:
     for line in groups.splitlines():
         _, _, rest = line.partition(":")
         controllers, _, group = rest.partition(":")
-        relative = group.lstrip("/")
         if "memory" in controllers.split(","):
-            candidates = [root / "memory" / relative / "memory.oom_control", root / "memory" / "memory.oom_control"]
+            candidates = [root / "memory" / below / "memory.oom_control" for below in _ends_of(group)]
         elif not controllers:
-            candidates = [root / relative / "memory.events", root / "unified" / relative / "memory.events"]
+            candidates = [
+                top / below / "memory.events" for top in (root, root / "unified") for below in _ends_of(group)
+            ]
         else:
             continue
         for path in candidates:
             if path.is_file():
                 return path
     return None
+
+
+def _ends_of(group: str) -> list[str]:
+    """The path and what is left of it without its first parts: a container may see its own group as the root, and the
+    path of the host here."""
+    parts = group.strip("/").split("/")
+    return ["/".join(parts[at:]) for at in range(len(parts) + 1)]
 
 
 def watch_own_group() -> OomKills:

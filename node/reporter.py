@@ -149,6 +149,7 @@ class Reporter:
 
     async def _follow_welcome(self, welcome: NodeWelcome) -> None:
         self._heartbeat_s = welcome.heartbeat_s
+        self._link.follow_lease(welcome.lease_s)
         log.info(
             f"joined {welcome.cluster} as {self._settings.name}", action="joined", epoch=welcome.epoch,
             dispatch=welcome.dispatch, tasks=len(self._bench.tasks), node=self._identity.node,

@@ -1,13 +1,15 @@
 """The node's two REQ sockets to the scheduler; the only file of the node that knows pyzmq.
 
 `report` carries NodeHello, Report and NodeBye, `poll` carries NodePoll. A request has a deadline; after a miss its
-socket is made anew and the same message goes out again: messages are idempotent.
+socket is made anew and the same message goes out again: messages are idempotent. How long a try and the pause after
+it last goes by the lease, so that a request that is lost, with its scheduler perhaps, costs no lease.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass
 from typing import TypeVar
 
 import structlog
@@ -33,7 +35,9 @@ from windrow.common.messages import (
 
 log = structlog.get_logger()
 
-REPORT_DEADLINE_S = 3.0
+LEASE_S = 6.0
+"""What the tries go by until a welcome tells the true one."""
+REPORT_DEADLINE_S_MAX = 3.0
 POLL_DEADLINE_S = PARKED_SECONDS_MAX + 5.0
 _BACKOFF_S_MIN = 0.2
 _BACKOFF_S_MAX = 5.0
@@ -44,16 +48,53 @@ _ANSWERS: MessageSet[object] = ANSWERS
 A = TypeVar("A")
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How a request is tried: each miss doubles the time of the next try and the pause before it, up to the most."""
+
+    deadline_s: float
+    deadline_s_max: float
+    backoff_s: float
+    backoff_s_max: float
+
+    def after_misses(self, misses: int) -> tuple[float, float]:
+        """Deadline of the next try, and the pause after it if that is missed too."""
+        factor = 2.0 ** min(misses, 16)
+        return min(self.deadline_s * factor, self.deadline_s_max), min(self.backoff_s * factor, self.backoff_s_max)
+
+
+def report_pace(lease_s: float) -> Pace:
+    """Three tries begin within one lease, and with a heartbeat of half a lease the second one is still in time. Later
+    tries are longer: a scheduler that is slow must get its answer through some time."""
+    deadline_s = min(lease_s / 4, REPORT_DEADLINE_S_MAX)
+    return Pace(deadline_s, REPORT_DEADLINE_S_MAX, *_backoff(lease_s))
+
+
+def poll_pace(lease_s: float) -> Pace:
+    """Nothing hangs on a poll but the time until the node hears what to do."""
+    return Pace(POLL_DEADLINE_S, POLL_DEADLINE_S, *_backoff(lease_s))
+
+
+def _backoff(lease_s: float) -> tuple[float, float]:
+    """A scheduler that comes back in the midst of the longest pause still hears of the node in time."""
+    return min(lease_s / 16, _BACKOFF_S_MIN), min(lease_s / 4, _BACKOFF_S_MAX)
+
+
 class SchedulerLink:
     """Asks until it is answered; answers of an epoch below the highest seen are ignored."""
 
-    def __init__(self, url: str, *, report_deadline_s: float = REPORT_DEADLINE_S) -> None:
+    def __init__(self, url: str) -> None:
         self.url = url
         self.epoch = 0
         self._context: zmq.asyncio.Context = zmq.asyncio.Context()
-        self._report = _Requester(self, "report", report_deadline_s)
-        self._poll = _Requester(self, "poll", POLL_DEADLINE_S)
+        self._report = _Requester(self, "report", report_pace(LEASE_S))
+        self._poll = _Requester(self, "poll", poll_pace(LEASE_S))
         self._polling: asyncio.Task[Directives] | None = None
+
+    def follow_lease(self, lease_s: float) -> None:
+        """Try as the scheduler's lease asks for, from the next try on."""
+        self._report.pace = report_pace(lease_s)
+        self._poll.pace = poll_pace(lease_s)
 
     async def hello(self, message: NodeHello) -> NodeWelcome:
         """Raises what the scheduler refused it with."""
@@ -110,19 +151,20 @@ class SchedulerLink:
 class _Requester:
     """One REQ socket."""
 
-    def __init__(self, link: SchedulerLink, name: str, deadline_s: float) -> None:
+    def __init__(self, link: SchedulerLink, name: str, pace: Pace) -> None:
         self._link = link
         self._name = name
-        self._deadline_s = deadline_s
+        self.pace = pace
         self._sock: zmq.asyncio.Socket | None = None
 
     async def ask(self, message: object, kind: type[A]) -> A:
         """The answer of this kind, however long it takes."""
         payload = REQUESTS.encode(message)
-        backoff_s = _BACKOFF_S_MIN
+        misses = 0
         missed_since = 0.0
         while True:
-            answer, trouble = await self._ask_once(payload)
+            deadline_s, backoff_s = self.pace.after_misses(misses)
+            answer, trouble = await self._ask_once(payload, deadline_s)
             if isinstance(answer, Refused):
                 raise error_from_code(answer.code, answer.message)
             if isinstance(answer, kind):
@@ -138,16 +180,16 @@ class _Requester:
                 socket=self._name, detail=trouble or f"a {type(answer).__name__} is no answer", wait_s=backoff_s,
             )  # fmt: skip
             await asyncio.sleep(backoff_s)
-            backoff_s = min(_BACKOFF_S_MAX, backoff_s * 2)
+            misses += 1
 
-    async def _ask_once(self, payload: bytes) -> tuple[object | None, str]:
+    async def _ask_once(self, payload: bytes, deadline_s: float) -> tuple[object | None, str]:
         """An answer, or None and why there is none; the socket is gone then."""
         answered = False
         try:
             if self._sock is None:
                 self._sock = self._link.open_socket()
             await self._sock.send(payload, copy=len(payload) < 1 << 16)
-            data = await asyncio.wait_for(self._sock.recv(), self._deadline_s)
+            data = await asyncio.wait_for(self._sock.recv(), deadline_s)
             answer = _ANSWERS.decode(data)
             epoch = getattr(answer, "epoch", self._link.epoch)
             if epoch < self._link.epoch:
@@ -156,7 +198,7 @@ class _Requester:
             answered = True
             return answer, ""
         except TimeoutError:
-            return None, f"nothing within {self._deadline_s:g} s"
+            return None, f"nothing within {deadline_s:g} s"
         except (ProtocolError, zmq.ZMQError) as error:
             return None, str(error)
         finally:

@@ -60,8 +60,8 @@ class Spool:
 
     @property
     def size_bytes(self) -> int:
-        """On disk now."""
-        return self._old_bytes + sum(self._bytes.values())
+        """On disk now, without the head of a file that waits for the next record."""
+        return self._old_bytes + sum(self._bytes[segment] for segment in self._open)
 
     @property
     def full(self) -> bool:

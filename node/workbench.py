@@ -91,9 +91,12 @@ class Workbench:
         self.feed()
 
     def give_up(self, fences: Collection[Fence]) -> None:
-        """Give back what has not started of these."""
+        """Give back what has not started of these, also what waits in a slot behind the item at work."""
         for fence in fences:
             self.book.give_up(fence)
+        for slot in self.pool.slots:
+            if any(self.book.find_fence(number) in fences for number in self.pool.outstanding(slot)):
+                self._take_back(slot)
         if fences:
             self._on_news(NEWS_NOW_S)
 

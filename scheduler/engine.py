@@ -21,6 +21,7 @@ from windrow.scheduler.core.commands import (
     JobEnded,
     OpenNode,
     Settle,
+    TellNode,
 )
 from windrow.scheduler.core.events import Asked, Change, DependencyKnown, Event, Recalled, Tick
 from windrow.scheduler.core.reactor import apply
@@ -138,12 +139,12 @@ class Engine:
         done = Turn()
         records: list[Record] = []
         dispatches: list[Dispatch] = []
-        effects: list[Answer | Settle | OpenNode | EmptyNode | JobEnded] = []
+        effects: list[Answer | Settle | OpenNode | EmptyNode | TellNode | JobEnded] = []
         for command in commands:
             match command:
                 case Dispatch():
                     dispatches.append(command)
-                case Answer() | Settle() | OpenNode() | EmptyNode() | JobEnded():
+                case Answer() | Settle() | OpenNode() | EmptyNode() | TellNode() | JobEnded():
                     effects.append(command)
                 case _:
                     records.append(command)
@@ -185,7 +186,7 @@ class Engine:
         self.counts.records += len(records)
         self.counts.commit_s_sum += time.perf_counter() - began
 
-    def _effect(self, effect: Answer | Settle | OpenNode | EmptyNode | JobEnded, done: Turn) -> None:
+    def _effect(self, effect: Answer | Settle | OpenNode | EmptyNode | TellNode | JobEnded, done: Turn) -> None:
         match effect:
             case Answer(ask, message):
                 done.answers.append((ask, message))
@@ -196,6 +197,8 @@ class Engine:
                 done.nodes.add(node)
             case EmptyNode(node):
                 self._dispatch.empty_node(node)
+            case TellNode(node):
+                done.nodes.add(node)
             case JobEnded(job):
                 done.jobs.add(job)
 

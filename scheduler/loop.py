@@ -199,11 +199,13 @@ class SchedulerLoop:
             return
         except (StoreError, InvariantBroken) as error:
             self._on_failed_turn(error, news)
+            self._answer_in_trouble(questions)
             return
         except Exception as error:
             # Half a turn has changed the core and nothing of it is committed: to go on from there would lose outcomes.
             log.exception("a bug in Windrow broke a turn", action="turn_broken")
             self._on_failed_turn(InvariantBroken(f"{type(error).__name__}: {error}"), news)
+            self._answer_in_trouble(questions)
             return
         self._failures = 0
         polls, self._kept = list(self._kept.values()), {}
@@ -279,8 +281,15 @@ class SchedulerLoop:
             self._control.answer(peer, message)
 
     def _on_failed_turn(self, error: WindrowError, news: list[Event]) -> None:
-        """Nobody of this turn is answered: they ask again. The core is dropped and loaded anew from what is durable."""
-        self._asks.clear()
+        """Nobody of this turn is told what came of it: they ask again. The core is loaded anew from what is durable.
+
+        Clients are told that much, so that none takes the scheduler for dead; not that nothing was accepted, for a
+        commit may fail and yet have reached the disk. Nodes keep what they have and ask again by themselves.
+        """
+        asks, self._asks = self._asks, {}
+        why = f"the store cannot confirm whether this was taken ({error}): ask again, sending it again is safe"
+        for peer, change in asks.values():
+            self._put_off(peer, change, why)
         # What became of single messages is found out anew; that the broker is there is said only once.
         self._news = [event for event in (*news, *self._news) if isinstance(event, BrokerChanged)]
         self._back_off(error)
@@ -313,10 +322,13 @@ class SchedulerLoop:
                 return True
         for ask, change in changes:
             peer, _ = self._asks.pop(ask)
-            if not isinstance(change, NodeHello | Report | NodeBye):
-                why = f"the store cannot be written ({self.failed}): nothing was accepted, try again later"
-                self._control.answer(peer, Refused("store_failed", why))
+            why = f"the store cannot be written ({self.failed}): nothing was accepted, try again later"
+            self._put_off(peer, change, why)
         return False
+
+    def _put_off(self, peer: Peer, change: Change, why: str) -> None:
+        if not isinstance(change, NodeHello | Report | NodeBye):
+            self._control.answer(peer, Refused("store_failed", why))
 
     def _answer_in_trouble(self, questions: list[tuple[Peer, Question]]) -> None:
         """The core may hold what was never committed: how the store is can be told, and nothing of jobs and nodes."""

@@ -37,6 +37,8 @@ class Daemon:
     name: str
     arguments: list[str]
     log: Path
+    before: list[str] = field(default_factory=list[str])
+    """What is put before its command line."""
     process: subprocess.Popen[bytes] | None = None
     family: list[psutil.Process] = field(default_factory=list[psutil.Process])
     """Processes seen below earlier processes of this daemon, when those were killed."""
@@ -122,12 +124,13 @@ class Cluster:
     def kill_scheduler(self) -> None:
         self._kill(self.scheduler)
 
-    def add_node(self, *, url: str = "", tasks: Iterable[str] = ()) -> int:
-        """Start one more node, without waiting for it; its number."""
+    def add_node(self, *, url: str = "", tasks: Iterable[str] = (), before: Iterable[str] = ()) -> int:
+        """Start one more node, without waiting for it; its number. `before`: what its command line begins with."""
         name = f"node-{len(self.nodes)}"
         flags = ["--url", url or self.url, "--name", name, "--slots", str(self._slots)]
         sources = [part for source in tuple(tasks) or self._tasks for part in ("--tasks", source)]
         self.nodes.append(self._daemon(name, ["node", *flags, *self._node_flags, *sources]))
+        self.nodes[-1].before = list(before)
         self._spawn(self.nodes[-1])
         return len(self.nodes) - 1
 
@@ -197,7 +200,7 @@ class Cluster:
         assert daemon.process is None, f"{daemon.name} is running already"
         with daemon.log.open("ab") as log:
             daemon.process = subprocess.Popen(
-                [sys.executable, "-m", "windrow.cli", *daemon.arguments],
+                [*daemon.before, sys.executable, "-m", "windrow.cli", *daemon.arguments],
                 cwd=self.folder, env=self._daemon_environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
 

@@ -103,6 +103,19 @@ def picky(folder: str, x: int) -> int:
     return os.getppid()
 
 
+@task(idempotent=True)
+def stuck_once(folder: str, x: int) -> int:
+    """Whoever comes first waits for the gate; whoever comes second is quick."""
+    try:
+        (Path(folder) / f"begun-{x}").touch(exist_ok=False)
+    except FileExistsError:
+        return x
+    deadline = time.monotonic() + GATE_S_MAX
+    while not (Path(folder) / "gate").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return -1
+
+
 @task
 def nowhere(x: int) -> int:
     raise NodeUnfit("no node has what it takes")

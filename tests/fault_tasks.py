@@ -111,6 +111,14 @@ def grows(x: int) -> int:
 
 
 @task
+def takes_all_memory(x: int, greedy: int) -> int:
+    kept: list[bytes] = []
+    while x == greedy:
+        kept.append(os.urandom(8 << 20))
+    return x
+
+
+@task
 def pid(x: int) -> int:
     return os.getpid()
 

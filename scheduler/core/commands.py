@@ -56,11 +56,18 @@ class EmptyNode:
 
 
 @dataclass(frozen=True, slots=True)
+class TellNode:
+    """There are new directives for this node."""
+
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
 class JobEnded:
     """The job is terminal and leaves the core."""
 
     job: JobId
 
 
-Effect = Answer | Dispatch | Settle | OpenNode | EmptyNode | JobEnded
+Effect = Answer | Dispatch | Settle | OpenNode | EmptyNode | TellNode | JobEnded
 Command = Record | Effect

@@ -114,8 +114,9 @@ def _names(nodes: list[Node]) -> str:
 
 
 def _live(job: Job) -> str:
-    leased = sum(len(chunk.remaining) for chunk in job.chunks.values() if chunk.state is ChunkState.LEASED)
-    placed = sum(len(chunk.remaining) for chunk in job.chunks.values()) - leased
+    live = [chunk for chunk in job.chunks.values() if chunk.counts]
+    leased = sum(len(chunk.remaining) for chunk in live if chunk.state is ChunkState.LEASED)
+    placed = sum(len(chunk.remaining) for chunk in live) - leased
     return f"{leased} items are running or next at their nodes, {placed} are on the way there"
 
 

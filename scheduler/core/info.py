@@ -12,7 +12,9 @@ from windrow.scheduler.core.state import Job, Node, State
 
 def job_info(job: Job) -> JobInfo:
     """The job as users see it; the counts add up to the total."""
-    running = sum(len(chunk.remaining) for chunk in job.chunks.values() if chunk.state is ChunkState.LEASED)
+    running = sum(
+        len(chunk.remaining) for chunk in job.chunks.values() if chunk.counts and chunk.state is ChunkState.LEASED
+    )
     done, failed, cancelled = len(job.done), len(job.quarantined), len(job.cancelled)
     return JobInfo(
         id=job.id,
@@ -70,7 +72,7 @@ def directives(state: State, node_id: NodeId, boot: str) -> Directives:
     placed = 0
     for chunk in node.chunks.values():
         job = state.jobs[chunk.job]
-        unwanted = job.state is JobState.PAUSED or node.id in job.unfit
+        unwanted = chunk.wanted_back or job.state is JobState.PAUSED or node.id in job.unfit
         if chunk.state is not ChunkState.LEASED:
             placed += 1
             if job.winding_down or unwanted or node.drained:
@@ -91,5 +93,5 @@ def depths(state: State) -> Counter[tuple[str, str]]:
         found[queue, "delayed"] += sum(len(items) for items in job.delayed.values())
         for chunk in job.chunks.values():
             where = "leased" if chunk.state is ChunkState.LEASED else "placed"
-            found[queue, where] += len(chunk.remaining)
+            found[queue, where] += len(chunk.remaining) if chunk.counts else 0
     return found

@@ -16,6 +16,7 @@ def check_invariants(state: State) -> None:
         _check_job(state, job)
     for chunk in state.chunks.values():
         _check_chunk(state, chunk)
+        _check_twins(state, chunk)
     for node in state.nodes.values():
         for fence, chunk in node.chunks.items():
             _require(state.chunks.get(fence) is chunk, "node {} lists fence {}, which is not live", node.name, fence)
@@ -39,7 +40,7 @@ def _check_tiling(job: Job) -> None:
     """Every index of [0, total) is in exactly one place."""
     union = RangeSet()
     counted = 0
-    live = [chunk.remaining for chunk in job.chunks.values()]
+    live = [chunk.remaining for chunk in job.chunks.values() if chunk.counts]
     for part in (job.pending, job.done, job.quarantined, job.cancelled, *job.delayed.values(), *live):
         union.update(part)
         counted += len(part)
@@ -93,6 +94,18 @@ def _check_chunk(state: State, chunk: Chunk) -> None:
     _require(RangeSet([(chunk.start, chunk.stop)]).covers(*_hull(chunk)), "fence {} has outgrown itself", chunk.fence)
     _require(state.jobs[chunk.job].chunks.get(chunk.fence) is chunk, "fence {} is unknown to its job", chunk.fence)
     _require(state.nodes[chunk.node].chunks.get(chunk.fence) is chunk, "fence {} is unknown to its node", chunk.fence)
+
+
+def _check_twins(state: State, chunk: Chunk) -> None:
+    if chunk.twin is None:
+        return
+    _require(chunk.twin in state.chunks, "fence {} has a twin {} that is not live", chunk.fence, chunk.twin)
+    twin = state.chunks[chunk.twin]
+    _require(twin.twin == chunk.fence, "fence {} is not the twin of its twin {}", chunk.fence, chunk.twin)
+    _require(twin.remaining is chunk.remaining, "fences {} and {} are twins and differ", chunk.fence, chunk.twin)
+    apart = twin.job == chunk.job and twin.node != chunk.node
+    _require(apart, "fences {} and {} are twins at one node or of two jobs", chunk.fence, twin.fence)
+    _require(len(chunk.remaining) == 1, "fence {} has a twin and more than one item", chunk.fence)
 
 
 def _hull(chunk: Chunk) -> tuple[int, int]:

@@ -11,11 +11,15 @@ from windrow.scheduler.core.reports import part_with_node
 from windrow.scheduler.core.state import Out, State, give_back_chunk, note_ready
 
 EXPIRY_INTERVAL_S = 0.25
+UNSENT_PAUSE_S = 0.2
 
 
 def on_time(state: State, now: Now, out: Out) -> None:
     """Whatever is due by now."""
     _release_due(state, now)
+    if state.plan_at is not None and now.mono >= state.plan_at:
+        state.plan_at = None
+        state.plan_wanted = True
     if now.mono >= state.expiry_at:
         state.expiry_at = now.mono + EXPIRY_INTERVAL_S
         _expire(state, now, out)
@@ -103,6 +107,8 @@ def on_unsent(state: State, fence: Fence, now: Now, out: Out) -> None:
     chunk = state.chunks.get(fence)
     if chunk is not None and chunk.state is not ChunkState.LEASED:
         job = state.jobs[chunk.job]
+        # Placed again at once it would be refused again at once, with a commit each time round.
+        state.nodes[chunk.node].unsent_until = now.mono + UNSENT_PAUSE_S
         give_back_chunk(state, chunk, out)
         finish_if_complete(state, job, now, out)
 

@@ -22,7 +22,7 @@ FAIL_CHUNK_ITEMS_MAX = 100
 def lose_chunk(state: State, chunk: Chunk, now: Now, out: Out, *, blame: bool) -> None:
     """The node lost the chunk, or was lost with it. Only what was leased can have been running."""
     job = state.jobs[chunk.job]
-    if chunk.state is ChunkState.LEASED and not job.winding_down:
+    if chunk.state is ChunkState.LEASED and not job.winding_down and chunk.twin is None:
         if job.options.on_lost is OnLost.FAIL:
             _give_up(state, job, chunk, FailureKind.LOST, now, out)
         elif blame:

@@ -42,7 +42,7 @@ def plan(state: State, now: Now, out: Out) -> None:
     state.plan_wanted = False
     if not state.ready or not state.broker_up:
         return
-    lines = _Lines(state)
+    lines = _Lines(state, now)
     heap = [(-job.options.priority, len(job.chunks), job.no) for job in (state.jobs[each] for each in state.ready)]
     heapq.heapify(heap)
     while heap and lines.credit:
@@ -77,9 +77,13 @@ _Line = tuple[str, str, int]
 class _Lines:
     """The nodes that have credit, as seen during one step; for each (task, queue) a heap by how little they have."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, now: Now) -> None:
         self._settings = state.settings
         nodes = [node for node in state.nodes.values() if node.placeable]
+        paused = [node.unsent_until for node in nodes if node.unsent_until > now.mono]
+        if paused:
+            state.plan_at = min(paused)
+            nodes = [node for node in nodes if node.unsent_until <= now.mono]
         self._nodes = {node.id: node for node in nodes}
         self.credit = {node.id for node in nodes if has_credit(node, state.settings)}
         self._heaps: dict[_Line, list[tuple[float, NodeId]]] = {}
@@ -155,11 +159,12 @@ def chunk_items(time: ItemTime, pending: int, slots: int, settings: CoreSettings
 
 
 def _wanted_items(state: State, job: Job, slots: int) -> int:
-    items = chunk_items(_known_time(state, job), len(job.pending), slots, state.settings)
+    items = chunk_items(known_time(state, job), len(job.pending), slots, state.settings)
     return min(items, FAIL_CHUNK_ITEMS_MAX) if job.options.on_lost is OnLost.FAIL else items
 
 
-def _known_time(state: State, job: Job) -> ItemTime:
+def known_time(state: State, job: Job) -> ItemTime:
+    """As measured in this job, or in any other job of the task."""
     return job.time if job.time.measured else state.times.get(job.task, job.time)
 
 
@@ -175,7 +180,7 @@ class _Carved:
 
 
 def _place(state: State, job: Job, node: Node, carved: _Carved, now: Now, out: Out) -> None:
-    time = _known_time(state, job)
+    time = known_time(state, job)
     start, stop = carved.start, carved.stop
     job.pending.remove(start, stop)
     state.counter += 1

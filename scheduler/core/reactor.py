@@ -42,6 +42,7 @@ from windrow.scheduler.core.jobs import (
 from windrow.scheduler.core.leases import on_clock_gap, on_queue_seen, on_sent, on_time, on_unsent
 from windrow.scheduler.core.planning import plan
 from windrow.scheduler.core.recovery import recall_job
+from windrow.scheduler.core.releases import ask_for_waiting
 from windrow.scheduler.core.reports import node_record, on_node_bye, on_node_hello, on_report
 from windrow.scheduler.core.state import Out, State
 
@@ -57,6 +58,7 @@ def apply(state: State, event: Event, now: Now) -> list[Command]:
             on_time(state, now, out)
             if state.plan_wanted:
                 plan(state, now, out)
+            ask_for_waiting(state, now, out)
         case Sent(fence):
             on_sent(state, fence)
         case Unsent(fence, _):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from windrow.common.ranges import RangeSet
-from windrow.common.words import Now
+from windrow.common.words import JobId, Now
 from windrow.scheduler.core.inputs import InputBlock
 from windrow.scheduler.core.jobs import enter_job
 from windrow.scheduler.core.losses import restore_losses
 from windrow.scheduler.core.machines import ChunkState, NodeState
 from windrow.scheduler.core.records import Snapshot, StoredChunk, StoredJob, StoredNode
 from windrow.scheduler.core.state import Chunk, CoreSettings, Job, Node, State, add_chunk, delay, due_at, note_ready
+from windrow.scheduler.core.twins import join_twins
 
 
 def rebuild(snapshot: Snapshot, settings: CoreSettings, now: Now) -> State:
@@ -25,8 +26,14 @@ def rebuild(snapshot: Snapshot, settings: CoreSettings, now: Now) -> State:
         state.nodes[stored.id] = _node(stored, now)
     for job in snapshot.jobs:
         enter_job(state, _job_with_outcomes(job))
-    for chunk in snapshot.chunks:
-        _restore_chunk(state, chunk, now)
+    single: dict[tuple[JobId, int], Chunk] = {}
+    for stored_chunk in snapshot.chunks:
+        chunk = _restore_chunk(state, stored_chunk, now)
+        if len(chunk.remaining) == 1:
+            # Two live fences over one item are twins.
+            other = single.setdefault((chunk.job, chunk.remaining.first.start), chunk)
+            if other is not chunk:
+                join_twins(other, chunk)
     for job in snapshot.jobs:
         _restore_pending(state, state.jobs[job.id], job, now)
     for restored in state.jobs.values():
@@ -93,7 +100,7 @@ def _job_with_outcomes(stored: StoredJob) -> Job:
     return job
 
 
-def _restore_chunk(state: State, stored: StoredChunk, now: Now) -> None:
+def _restore_chunk(state: State, stored: StoredChunk, now: Now) -> Chunk:
     job = state.jobs[state.job_by_no[stored.no]]
     remaining = RangeSet.from_bounds(stored.bounds)
     # The row knows what left without an outcome; what left with one is known from the outcome rows.
@@ -102,22 +109,20 @@ def _restore_chunk(state: State, stored: StoredChunk, now: Now) -> None:
             remaining.subtract(terminal.intersection(start, stop))
     if stored.node not in state.nodes:
         state.nodes[stored.node] = Node(stored.node, str(stored.node), "", NodeState.EXPECTED, now.mono)
-    add_chunk(
-        state,
-        job,
-        Chunk(
-            fence=stored.fence,
-            job=job.id,
-            node=stored.node,
-            start=stored.bounds[0],
-            stop=stored.bounds[-1],
-            remaining=remaining,
-            # A placed chunk of an earlier reign is perhaps in the broker.
-            state=ChunkState.LEASED if stored.leased else ChunkState.SENT,
-            placed_at=now.mono,
-            work_s=0.0,
-        ),
+    chunk = Chunk(
+        fence=stored.fence,
+        job=job.id,
+        node=stored.node,
+        start=stored.bounds[0],
+        stop=stored.bounds[-1],
+        remaining=remaining,
+        # A placed chunk of an earlier reign is perhaps in the broker.
+        state=ChunkState.LEASED if stored.leased else ChunkState.SENT,
+        placed_at=now.mono,
+        work_s=0.0,
     )
+    add_chunk(state, job, chunk)
+    return chunk
 
 
 def _restore_pending(state: State, job: Job, stored: StoredJob, now: Now) -> None:

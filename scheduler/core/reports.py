@@ -28,7 +28,7 @@ from windrow.scheduler.core.machines import (
     next_chunk_state,
     next_node_state,
 )
-from windrow.scheduler.core.records import LeaseChunk, PutAttempt, PutNode, PutValues, ShortenChunk
+from windrow.scheduler.core.records import LeaseChunk, PutAttempt, PutFailure, PutNode, PutValues, ShortenChunk
 from windrow.scheduler.core.retries import Quarantine, decide_retry
 from windrow.scheduler.core.state import (
     Chunk,
@@ -43,6 +43,7 @@ from windrow.scheduler.core.state import (
     give_back_chunk,
     return_to_pending,
 )
+from windrow.scheduler.core.twins import close_twin, ends_for_twin
 from windrow.scheduler.core.unfit import on_unfit, stop_if_no_node_is_left
 
 KEY_ID = 1
@@ -185,15 +186,24 @@ def _on_chunk_report(
         dead.append(said.fence)
         return
     job = state.jobs[chunk.job]
+    chunk.wanted_back = False
+    tombstone = not said.job and said.fence not in report.holds and chunk.state is not ChunkState.LEASED
+    if chunk.twin is not None and ends_for_twin(job, chunk, said):
+        for failure in said.failures:
+            out.append(_history(state, job, chunk, failure, now))
+        give_back_chunk(state, chunk, out)
+        ended.add(said.fence)
+        return
     if job.winding_down:
         _resolve_cancelled(job, chunk, said)
     else:
         _commit(state, job, chunk, said, now, out)
-    if not said.job and said.fence not in report.holds and chunk.state is not ChunkState.LEASED:
+    if tombstone:
         # The answer to `give_up`: the node has never had it, and will not start it if it still arrives.
         give_back_chunk(state, chunk, out)
     elif not chunk.remaining:
         state.tally(job.task).observe_chunk(now.mono - chunk.placed_at)
+        close_twin(state, chunk, out)
         close_chunk(state, chunk, out)
     if chunk.state is ChunkState.CLOSED:
         ended.add(said.fence)
@@ -253,6 +263,11 @@ def _commit_values(job: Job, chunk: Chunk, run: ValueRun, out: Out) -> int:
         job.forget_losses(part.start, part.stop)
     out.append(PutValues(job.no, run.start, run.stop - run.start, run.block, slices))
     return sum(part.length for part in slices)
+
+
+def _history(state: State, job: Job, chunk: Chunk, failure: ItemFailure, now: Now) -> PutFailure:
+    node = state.nodes[chunk.node].name
+    return failure_record(job, failure, job.attempts_of(failure.item) + 1, node, now, final=False)
 
 
 def _on_failure(state: State, job: Job, chunk: Chunk, failure: ItemFailure, now: Now, out: Out) -> bool:

@@ -172,6 +172,15 @@ class Chunk:
     """Estimated, for the node's credit."""
     losses: int = 0
     """Of its range, when it was placed."""
+    wanted_back: bool = False
+    """The node is asked to give back what has not started."""
+    twin: Fence | None = None
+    """The other live fence over the same single item; both share one `remaining`."""
+
+    @property
+    def counts(self) -> bool:
+        """False for the younger of two twins: an item is counted once."""
+        return self.twin is None or self.fence < self.twin
 
 
 @dataclass(slots=True)
@@ -200,6 +209,8 @@ class Node:
     chunks: dict[Fence, Chunk] = field(default_factory=dict[Fence, Chunk])
     work_s: float = 0.0
     load: NodeLoad | None = None
+    unsent_until: float = 0.0
+    """The broker has just refused a chunk for this node: nothing is placed there before (monotonic)."""
     queue_empty_since: float | None = None
     """Since when every look at the node queue found it empty (monotonic)."""
     queue_empty_at: float = 0.0
@@ -240,8 +251,12 @@ class State:
     broker_up: bool = False
     broker_detail: str = "not connected yet"
     plan_wanted: bool = False
+    plan_at: float | None = None
+    """When a node may be given chunks again (monotonic)."""
     expiry_at: float = 0.0
     """When leases are looked at next (monotonic)."""
+    releases_at: float = 0.0
+    """When idle slots are looked at next (monotonic)."""
 
     def tally(self, task: str) -> Tally:
         found = self.tallies.get(task)
@@ -335,5 +350,8 @@ def give_back_chunk(state: State, chunk: Chunk, out: Out) -> None:
     """The node does not have the chunk (any more): what remains goes back, under no one's blame."""
     job = state.jobs[chunk.job]
     state.tally(job.task).chunks_lost += 1
-    return_to_pending(state, job, chunk.remaining)
+    if chunk.twin is not None:
+        state.chunks[chunk.twin].twin = None  # Which goes on, and has the item to itself.
+    else:
+        return_to_pending(state, job, chunk.remaining)
     close_chunk(state, chunk, out)

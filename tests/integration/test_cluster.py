@@ -245,6 +245,15 @@ def test_a_node_that_cannot_do_a_job_is_left_out_of_it(client: Client, tmp_path:
     assert int((tmp_path / "claimed").read_text()) not in done_by
 
 
+def test_an_item_that_is_stuck_on_one_node_is_done_by_its_twin_on_another(client: Client, tmp_path: Path) -> None:
+    job = client.start(tasks.stuck_once, [(str(tmp_path), 1)])
+    try:
+        assert job.wait(PATIENCE_S).done == 1
+        assert list(job.results()) == [1]
+    finally:
+        (tmp_path / "gate").touch()
+
+
 def test_a_job_that_no_node_can_do_fails_and_says_why(client: Client) -> None:
     job = client.start(tasks.nowhere, range(100))
     status = job.wait(PATIENCE_S)

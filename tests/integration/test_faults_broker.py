@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +13,14 @@ import pytest
 
 from tests import cluster_tasks as tasks
 from tests.broker import Broker, NoBroker, make_broker
+from tests.chunks import make_message
 from tests.cluster import Cluster, running_cluster
-from tests.dispatching import delete_queues
+from tests.dispatching import amqp_bench, delete_queues
 from tests.link import Link, open_link
-from tests.waiting import wait_until
+from tests.waiting import until, wait_until
 from windrow import Client, Job
+from windrow.common.words import Fence, NodeId
+from windrow.scheduler.core.events import Unsent
 
 pytestmark = pytest.mark.faults
 
@@ -198,6 +202,33 @@ def test_corrupted_repeated_and_foreign_messages_cost_nothing(
         expect_done_once(job, folder, 4)
         refused = "windrow_node_deliveries_refused_total"
         wait_until(lambda: deaf_cluster.metric(refused) == 6, PATIENCE_S, "six messages to be refused", poll_s=0.05)
+
+
+def test_a_message_that_the_broker_refuses_is_told_as_unsent_and_goes_through_when_there_is_room(
+    fallible: Broker,
+) -> None:
+    async def scene() -> None:
+        async with amqp_bench(fallible.url) as bench:
+            receiver = bench.receiver(NodeId("n1"))
+            bench.dispatch.open_node(NodeId("n1"))
+            # A queue without a consumer that may hold one message, and refuses more than that.
+            fallible.ctl("set_policy", "small", "^windrow", '{"max-length": 1, "overflow": "reject-publish"}')
+            try:
+                for number in (1, 2, 3):
+                    bench.dispatch.dispatch(make_message(bench.cluster, NodeId("n1"), number))
+                    await until(lambda number=number: len(bench.ended()) == number, PATIENCE_S, "an answer")
+            finally:
+                fallible.ctl("clear_policy", "small")
+            assert (bench.sent(), bench.unsent()) == ([Fence(1, 1)], [Fence(1, 2), Fence(1, 3)])
+            reasons = {event.reason for event in bench.events if isinstance(event, Unsent)}
+            assert reasons == {"the broker refused the message"}
+            bench.dispatch.dispatch(make_message(bench.cluster, NodeId("n1"), 4))
+            await until(lambda: len(bench.sent()) == 2, PATIENCE_S, "a chunk when there is room")
+            await receiver.start()
+            await until(lambda: len(receiver.got) == 2, PATIENCE_S, "both at the node")
+            delete_queues(fallible.url, bench.dispatch.queue_name(NodeId("n1")))
+
+    asyncio.run(asyncio.wait_for(scene(), 3 * PATIENCE_S))
 
 
 # ── Alarms ───────────────────────────────────────────────────────────────────────────────────────────────────────

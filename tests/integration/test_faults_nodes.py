@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from tests.broker import Broker
 from tests.cluster import TASKS, Cluster, running_cluster
 from tests.fault_tasks import runs_of
 from tests.link import open_link
+from tests.memory_group import NoMemoryGroup, memory_group
 from tests.waiting import wait_until
 from windrow import Client, Job
 
@@ -27,6 +28,7 @@ pytestmark = pytest.mark.faults
 
 PATIENCE_S = 30.0
 LEASE_S = 2.0
+MEMORY_GROUP_BYTES = 400 << 20
 SETTINGS = {"WINDROW_SCHEDULER__LEASE_S": str(LEASE_S), "WINDROW_SCHEDULER__HEARTBEAT_S": "0.3"}
 
 
@@ -42,16 +44,27 @@ def broker_address(broker: Broker) -> str:
 
 @contextmanager
 def at_work(
-    folder: Path, address: str = "local:", *, nodes: int, settings: Mapping[str, str] | None = None
+    folder: Path,
+    address: str = "local:",
+    *,
+    nodes: int,
+    settings: Mapping[str, str] | None = None,
+    node_flags: Iterable[str] = (),
 ) -> Generator[tuple[Cluster, Client]]:
     """A cluster with short leases, so that nobody waits long for a node that is gone, and a client of it."""
     tasks = [TASKS, "tests.fault_tasks"]
     together = {**SETTINGS, **(settings or {})}
     with (
-        running_cluster(folder / "cluster", amqp_url=address, nodes=nodes, tasks=tasks, settings=together) as cluster,
+        running_cluster(
+            folder / "cluster", amqp_url=address, nodes=nodes, tasks=tasks, settings=together, node_flags=node_flags
+        ) as cluster,
         cluster.client() as client,
     ):
-        yield cluster, client
+        try:
+            yield cluster, client
+        except BaseException:
+            client.abandon()  # The test has failed: nobody waits for calls that may never end.
+            raise
 
 
 def begun(folder: Path) -> list[int]:
@@ -158,6 +171,7 @@ def test_a_cancel_holds_while_a_node_is_frozen_and_when_it_comes_back(tmp_path: 
     with at_work(tmp_path, nodes=1, settings={"WINDROW_NODE__CANCEL_GRACE_S": "0.5"}) as (cluster, client):
         job = hold(client, tmp_path, range(20))
         wait_until(lambda: begun(tmp_path), PATIENCE_S, "the slot to be busy")
+        wait_until(lambda: job.status().running >= 1, PATIENCE_S, "its lease")
         os.kill(cluster.nodes[0].pid, signal.SIGSTOP)
         try:
             job.cancel("not now")
@@ -240,16 +254,21 @@ def test_a_node_cut_off_from_the_broker_but_not_the_scheduler_works_when_it_is_h
 ) -> None:
     with open_link(port_of(broker_address)) as link:
         through = broker_address.replace(f":{port_of(broker_address)}/", f":{link.port}/")
-        settings = {"WINDROW_NODE__AMQP_URL": through}
-        with at_work(tmp_path, broker_address, nodes=1, settings=settings) as (_cluster, client):
+        with at_work(tmp_path, broker_address, nodes=1, node_flags=["--amqp", through]) as (cluster, client):
             first = hold(client, tmp_path, range(3))
             wait_until(lambda: begun(tmp_path), PATIENCE_S, "the slot to be busy")
+            wait_until(lambda: first.status().running >= 1, PATIENCE_S, "its lease")
             link.cut()
-            second = client.start(cluster_tasks.double, range(100))
             # What is at the node goes on; its outcomes go to the scheduler directly.
             (tmp_path / "open").touch()
-            wait_until(lambda: first.status().done >= 1, PATIENCE_S, "what runs to be done")
-            assert second.status().done == 0, "its chunks wait in the broker"
+            wait_until(lambda: first.status().running == 0, PATIENCE_S, "all that was there to be done")
+            done = first.status().done
+            assert done >= 1
+            second = client.start(cluster_tasks.double, range(100))
+            cluster.wait_node(0, lambda node: node.chunks >= 1, "its chunks to be on the way")
+            assert second.status().done == 0, "they wait in the broker"
+            assert cluster.node(0).state == "alive"
+            assert first.status().done == done
             link.heal()
             assert first.wait(PATIENCE_S).done == 3
             assert values(second) == list(range(0, 200, 2))
@@ -276,7 +295,7 @@ def test_a_second_daemon_with_the_same_identity_is_refused_and_the_first_works_o
 def test_wait_survives_two_restarts_of_the_scheduler_and_nothing_runs_twice(
     tmp_path: Path, broker_address: str
 ) -> None:
-    with at_work(tmp_path, broker_address, nodes=1, settings={"WINDROW_SCHEDULER__LEASE_S": "6"}) as (cluster, client):
+    with at_work(tmp_path, broker_address, nodes=1) as (cluster, client):
         job = hold(client, tmp_path, range(4))
         ended = threading.Event()
         waiter = threading.Thread(target=lambda: (job.wait(), ended.set()), daemon=True)
@@ -295,8 +314,12 @@ def test_calls_made_while_the_scheduler_is_down_run_once_when_it_is_back(tmp_pat
     (tmp_path / "open").touch()
     with at_work(tmp_path, nodes=1) as (cluster, client):
         assert client.submit(cluster_tasks.add, 1, 2).result(PATIENCE_S) == 3
+        # The first is with the scheduler, which dies without an answer; the others are made while there is none.
+        os.kill(cluster.scheduler.pid, signal.SIGSTOP)
+        futures = [client.submit(cluster_tasks.hold, str(tmp_path), 0)]
+        wait_until(lambda: client._link.silent_for(time.monotonic()) > 0.1, PATIENCE_S, "it to be sent")
         cluster.kill_scheduler()
-        futures = [client.submit(cluster_tasks.hold, str(tmp_path), x) for x in range(20)]
+        futures += [client.submit(cluster_tasks.hold, str(tmp_path), x) for x in range(1, 20)]
         cluster.start_scheduler()
         assert [future.result(PATIENCE_S) for future in futures] == list(range(20))
         assert sorted(begun(tmp_path)) == list(range(20))
@@ -318,6 +341,24 @@ def test_a_node_limits_the_memory_of_its_workers_and_replaces_them_after_some_it
         pids = values(client.start(fault_tasks.pid, range(3000)))
         assert len(pids) == 3000
         assert len(set(pids)) >= 3
+
+
+def test_an_item_that_the_kernel_kills_for_its_memory_fails_alone_and_is_told_as_that(tmp_path: Path) -> None:
+    try:
+        with memory_group(MEMORY_GROUP_BYTES) as before, at_work(tmp_path, nodes=0) as (cluster, client):
+            node = cluster.add_node(before=before)
+            cluster.wait_node(node, lambda found: found.state == "alive" and found.tasks, "the node to join")
+            job = client.start(fault_tasks.takes_all_memory, [(x, 3) for x in range(20)])
+            status = job.wait(PATIENCE_S)
+            assert (status.done, status.failed) == (19, 1)
+            [failure] = job.failures()
+            assert (failure.item, failure.kind.value) == (3, "crash")
+            assert "was killed by SIGKILL while it executed this item; memory had run out" in failure.message
+            assert "the kernel has counted" in failure.message
+            assert MEMORY_GROUP_BYTES // 4 < failure.memory_bytes_peak <= MEMORY_GROUP_BYTES
+            assert client.submit(cluster_tasks.add, 1, 2).result(PATIENCE_S) == 3
+    except NoMemoryGroup as error:
+        pytest.fail(str(error), pytrace=False)
 
 
 # ── Explain ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -38,7 +38,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 @pytest.fixture
 def hasty_cluster(tmp_path: Path) -> Iterator[Cluster]:
-    """Two nodes of one slot, with leases of two seconds: only for what does not restart the scheduler."""
+    """Two nodes of one slot, with leases of two seconds."""
     with running_cluster(tmp_path / "cluster", settings=SHORT_LEASE) as made:
         yield made
 
@@ -74,7 +74,8 @@ def frozen(*daemons: Daemon) -> Generator[None]:
         yield
     finally:
         for process in processes:
-            process.resume()
+            with contextlib.suppress(psutil.NoSuchProcess):  # It was killed as it was.
+                process.resume()
 
 
 # ── Killed ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -101,6 +102,27 @@ def test_a_job_survives_kills_of_the_scheduler_at_any_moment_and_nothing_runs_tw
         assert list(job.results()) == list(items)
         assert [call.result(RESUME_S_MAX) for call in calls] == [2 * kill for kill in range(KILLS)]
         assert runs(folder) == list(items)
+
+
+def test_a_restart_of_the_scheduler_costs_no_lease_however_short_it_is(tmp_path: Path, folder: Path) -> None:
+    settings = {"WINDROW_SCHEDULER__LEASE_S": "1.2", "WINDROW_SCHEDULER__HEARTBEAT_S": "0.3"}
+    with running_cluster(tmp_path / "cluster", settings=settings) as cluster, cluster.client() as client:
+        job = client.start(tasks.hold, [(str(folder), x) for x in range(6)])
+        wait_until(lambda: len(runs(folder)) == 2, PATIENCE_S, "both slots to be busy")
+        wait_until(lambda: job.status().running >= 2, PATIENCE_S, "their leases")
+        with frozen(cluster.scheduler):
+            # Each node's report is on its way into the socket of a scheduler that will never answer it.
+            until_s = time.monotonic() + 0.9
+            wait_until(lambda: time.monotonic() > until_s, PATIENCE_S, "three heartbeats to pass")
+            cluster.kill_scheduler()
+        cluster.start_scheduler()
+        for index in range(2):
+            cluster.wait_node(index, lambda node: node.state == "alive" and node.load is not None, "a report")
+        assert chunks_lost(cluster) == 0
+        (folder / "open").touch()
+        status = job.wait(RESUME_S_MAX)
+        assert (status.state, status.done, status.retried) == ("done", 6, 0)
+        assert runs(folder) == list(range(6))
 
 
 # ── The store ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 import zmq
 import zmq.asyncio
 
 from windrow.common.errors import ConfigError, KeyConflict
+from windrow.common.limits import PARKED_SECONDS_MAX
 from windrow.common.messages import ANSWERS, REQUESTS, Directives, NodePoll, Refused, Report, Reported
 from windrow.common.words import NodeId
-from windrow.node.scheduler_link import SchedulerLink
+from windrow.node.scheduler_link import SchedulerLink, poll_pace, report_pace
 
 pytestmark = pytest.mark.integration
 
+LEASE_S = 1.2
 REPORT = Report(NodeId("n"), "b", 1)
 
 
@@ -45,7 +48,8 @@ class Router:
 
 async def report(*answers: object) -> tuple[Router, object]:
     router = Router()
-    link = SchedulerLink(router.url, report_deadline_s=0.3)
+    link = SchedulerLink(router.url)
+    link.follow_lease(LEASE_S)
     link.epoch = 5
     serving = asyncio.create_task(router.serve(*answers))
     try:
@@ -64,6 +68,29 @@ def test_after_a_miss_the_same_message_goes_out_on_a_new_socket() -> None:
     (first, said), (second, again) = router.heard
     assert said == again == REPORT
     assert first != second, "the same socket was used again"
+
+
+def test_a_report_that_is_lost_is_made_again_before_the_lease_is_over() -> None:
+    began = time.monotonic()
+    asyncio.run(report(None, Reported(5)))
+    assert time.monotonic() - began < LEASE_S
+
+
+@pytest.mark.parametrize("lease_s", [0.01, 0.5, 2.0, 6.0, 60.0])
+def test_three_tries_fit_into_a_lease_and_two_beside_a_heartbeat_of_half_of_it(lease_s: float) -> None:
+    pace = report_pace(lease_s)
+    first_s, second_s = sum(pace.after_misses(0)), sum(pace.after_misses(1))
+    assert first_s < lease_s / 2
+    assert first_s + second_s < lease_s
+
+
+def test_tries_grow_so_that_a_slow_scheduler_gets_its_answer_through_and_pauses_fit_into_a_lease() -> None:
+    pace = report_pace(1.0)
+    tries = [pace.after_misses(misses) for misses in range(40)]
+    assert [deadline_s for deadline_s, _ in tries[:5]] == [0.25, 0.5, 1.0, 2.0, 3.0]
+    assert tries[-1] == (3.0, 0.25)
+    assert max(backoff_s for _, backoff_s in tries) <= 1.0 / 4
+    assert poll_pace(1.0).after_misses(40) == (PARKED_SECONDS_MAX + 5.0, 0.25)
 
 
 @pytest.mark.parametrize("bad", [Reported(4), b"garbage", Directives(5)])

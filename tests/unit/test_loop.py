@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import cast
 
 import pytest
@@ -31,6 +31,7 @@ from windrow.common.messages import (
 from windrow.common.words import JobId, NodeId
 from windrow.scheduler.control import ControlSocket
 from windrow.scheduler.core.events import BrokerChanged
+from windrow.scheduler.core.records import Record
 from windrow.scheduler.core.state import CoreSettings
 from windrow.scheduler.loop import RELOAD_BACKOFF_S, SchedulerLoop
 from windrow.scheduler.store import SqlStore
@@ -119,7 +120,7 @@ def mend_store(rig: Rig) -> None:
 def test_work_that_comes_while_the_store_cannot_be_mended_is_refused(play: Callable[[Scene], None]) -> None:
     async def scene(rig: Rig) -> None:
         break_store(rig)
-        assert rig.ask("client", start_job()) == []
+        put_off(rig.ask("client", start_job()))
         rig.after(RELOAD_BACKOFF_S[1] + 1)
         # The time to try again has come, the store is still bad, and a request waits in the same turn.
         (refused,) = rig.ask("client", start_job())
@@ -133,12 +134,63 @@ def test_work_that_comes_while_the_store_cannot_be_mended_is_refused(play: Calla
     play(scene)
 
 
+def put_off(said: list[object]) -> str:
+    """Why the one request was put off until later."""
+    (refused,) = said
+    assert isinstance(refused, Refused)
+    assert refused.code == "store_failed"
+    return refused.message
+
+
+def test_a_client_whose_change_fails_with_its_turn_is_told_that_nobody_knows_and_to_ask_again(
+    play: Callable[[Scene], None],
+) -> None:
+    """Nor is it told that nothing was accepted: a commit that failed may have reached the disk."""
+
+    async def scene(rig: Rig) -> None:
+        break_store(rig)
+        rig.control.put("node", hello("boot-2"))
+        rig.control.put("asker", FindJob(JOB))
+        why = put_off(rig.ask("client", start_job()))
+        assert "disk full" in why
+        assert "sending it again is safe" in why
+        assert "nothing was accepted" not in why
+        assert "nothing is told of jobs" in put_off(rig.control.take_said("asker"))
+        assert rig.control.take_said("node") == [], "a node keeps what it has and asks again by itself"
+        mend_store(rig)
+        (started,) = rig.ask("client", start_job())
+        assert isinstance(started, Started)
+
+    play(scene)
+
+
+def test_a_change_that_was_durable_although_its_turn_failed_is_found_when_it_is_asked_for_again(
+    play: Callable[[Scene], None],
+) -> None:
+    async def scene(rig: Rig) -> None:
+        commit = rig.store.model.commit
+
+        def commit_and_fail(records: Sequence[Record]) -> None:
+            commit(records)
+            raise StoreFailed("the disk went away after the write")
+
+        rig.store.model.commit = commit_and_fail  # type: ignore[method-assign]
+        assert "sending it again is safe" in put_off(rig.ask("client", start_job()))
+        rig.store.model.commit = commit  # type: ignore[method-assign]
+        rig.after(RELOAD_BACKOFF_S[1] + 1)
+        (started,) = rig.ask("client", start_job())
+        assert isinstance(started, Started)
+        assert started.existing
+
+    play(scene)
+
+
 def test_questions_that_come_while_the_store_cannot_be_written_are_answered_with_the_reason(
     play: Callable[[Scene], None],
 ) -> None:
     async def scene(rig: Rig) -> None:
         break_store(rig)
-        assert rig.ask("client", start_job()) == []
+        put_off(rig.ask("client", start_job()))
         # What the core says of jobs was perhaps never committed; how the store is can be told.
         (refused,) = rig.ask("client", FindJob(JOB))
         assert isinstance(refused, Refused)
@@ -161,7 +213,7 @@ def test_a_poll_that_comes_while_the_store_cannot_be_written_is_answered_once_it
         break_store(rig)
         # One comes in the turn that fails, one while the store is known to be bad.
         rig.control.put("first", NodePoll(NODE, "another-boot"))
-        assert rig.ask("client", start_job()) == []
+        put_off(rig.ask("client", start_job()))
         assert rig.ask("second", NodePoll(NodeId("node-b"), "boot-1")) == []
         mend_store(rig)
         rig.turn()
@@ -178,7 +230,7 @@ def test_a_broker_that_comes_up_while_the_store_is_down_is_not_forgotten(play: C
         rig.dispatch.on_event(BrokerChanged(False, "gone"))
         rig.turn()
         break_store(rig)
-        assert rig.ask("client", start_job()) == []
+        put_off(rig.ask("client", start_job()))
         rig.dispatch.on_event(BrokerChanged(True, ""))
         rig.after(RELOAD_BACKOFF_S[1] + 1)
         rig.turn()
@@ -205,8 +257,8 @@ def test_an_error_that_nobody_foresaw_counts_as_a_failed_turn(
             patch.setattr(rig.store, "find_job_by_key", broken)
             rig.control.put("first", start_job())
             keyed = StartJob(JobId("job-b"), TASK, key="k", numbers=NumberItems(0, 1))
-            assert rig.ask("second", keyed) == []
-        assert rig.control.take_said("first") == []
+            assert "a bug" in put_off(rig.ask("second", keyed))
+        assert "sending it again is safe" in put_off(rig.control.take_said("first"))
         rig.after(RELOAD_BACKOFF_S[1] + 1)
         rig.turn()
         assert JOB not in rig.loop.engine.state.jobs
@@ -221,7 +273,7 @@ def test_a_store_that_cannot_be_read_in_a_turn_fails_the_turn(
 ) -> None:
     async def scene(rig: Rig) -> None:
         rig.store.fail_reads = error
-        assert rig.ask("client", StartJob(JOB, TASK, key="k", numbers=NumberItems(0, 2))) == []
+        assert "cannot read" in put_off(rig.ask("client", StartJob(JOB, TASK, key="k", numbers=NumberItems(0, 2))))
         assert rig.loop.failed == "cannot read"
         rig.store.fail_reads = None
         rig.after(RELOAD_BACKOFF_S[1] + 1)
@@ -239,7 +291,7 @@ def test_nobody_is_told_of_what_a_failed_turn_has_left_behind(play: Callable[[Sc
         assert isinstance(rig.ask("node", Report(NODE, "boot-1", 1, fences))[0], Reported)
         assert rig.ask("poll", NodePoll(NODE, "boot-1", fences)) == []
         break_store(rig)
-        assert rig.ask("client", CancelJob(JOB)) == []
+        put_off(rig.ask("client", CancelJob(JOB)))
         rig.loop._on_timer()
         assert rig.control.take_said("poll") == []
         mend_store(rig)

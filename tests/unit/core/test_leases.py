@@ -210,4 +210,10 @@ def test_a_wall_clock_that_jumps_ends_no_lease_loses_no_chunk_and_starts_nothing
     bench.report(holds=(held.fence,))
     bench.tick()
     assert len(bench.pick(Dispatch)) > 0 or len(bench.job(JobId("job-b")).pending) == 3
+    # It jumps once more while nothing is heard: the lease ends in its time, neither at once nor never.
+    monkeypatch.setattr(core_bench, "WALL_S", core_bench.WALL_S + jump_s)
+    bench.tick(1.0)
+    assert bench.node().state is NodeState.ALIVE
+    bench.tick(bench.settings.lease_s)
+    assert bench.node().state is NodeState.LOST
     bench.drop_rest()

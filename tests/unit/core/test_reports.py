@@ -106,6 +106,28 @@ def test_a_confirm_after_the_lease_changes_nothing(bench: Bench) -> None:
     bench.expect_nothing()
 
 
+def test_a_node_whose_chunk_the_broker_refused_is_given_the_next_one_after_a_pause(bench: Bench) -> None:
+    bench.join()
+    bench.start(JOB, 1)
+    order = bench.place_one()
+    bench.take(Unsent(order.fence, "the broker refused it"))
+    bench.drop_rest()
+    assert bench.place(0.1) == []
+    again = bench.place_one(0.15)
+    assert (again.start, again.stop) == (order.start, order.stop)
+
+
+def test_a_chunk_that_the_broker_refused_goes_to_another_node_at_once(bench: Bench) -> None:
+    bench.join()
+    bench.start(JOB, 1)
+    order = bench.place_one()
+    bench.join(NodeId("node-b"))
+    bench.drop_rest()
+    bench.take(Unsent(order.fence, "the broker refused it"))
+    bench.drop_rest()
+    assert bench.place_one().node == NodeId("node-b")
+
+
 def test_unsent_after_sent_goes_back(bench: Bench) -> None:
     order = placed(bench)
     bench.sent(order)
@@ -115,7 +137,7 @@ def test_unsent_after_sent_goes_back(bench: Bench) -> None:
     bench.take(Unsent(order.fence, "returned"))
     bench.take(Sent(order.fence))
     bench.expect_nothing()
-    again = bench.place_one()
+    again = bench.place_one(0.3)
     assert again.fence > order.fence
     assert bench.report(holds=(order.fence, again.fence)).dead == (order.fence,), "it had arrived all the same"
     bench.drop_rest()
@@ -188,7 +210,7 @@ def test_a_late_or_foreign_report_is_answered_and_changes_nothing(bench: Bench, 
     node, said = NODE, values_of(order)
     if case == "given to another":
         bench.take(Unsent(order.fence, "returned"))
-        bench.place_one()
+        bench.place_one(0.3)
     elif case == "wrong node":
         bench.join(OTHER_NODE)
         node = OTHER_NODE

@@ -38,3 +38,15 @@ def test_the_file_of_either_hierarchy_is_found(tmp_path: Path) -> None:
     old.touch()
     assert find_oom_file("5:cpu,cpuacct:/\n4:memory:/c\n0::/\n", tmp_path) == old
     assert find_oom_file("", tmp_path) is None
+
+
+def test_in_a_container_that_shows_the_path_of_the_host_the_own_group_is_found_all_the_same(tmp_path: Path) -> None:
+    for parts in (("memory", "memory.oom_control"), ("memory", "mine", "memory.oom_control")):
+        path = tmp_path.joinpath(*parts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert find_oom_file("4:memory:/docker/123\n", tmp_path) == tmp_path / "memory" / "memory.oom_control"
+    assert find_oom_file("4:memory:/docker/123/mine\n", tmp_path) == tmp_path / "memory" / "mine" / "memory.oom_control"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "memory.events").touch()
+    assert find_oom_file("0::/docker/123/mine\n", tmp_path) == tmp_path / "mine" / "memory.events"

@@ -45,7 +45,7 @@ from windrow.common.options import OnLost
     "--idempotent",
     is_flag=True,
     default=None,
-    help="An item may run twice at the same time; nothing makes use of it yet.",
+    help="An item may run twice at the same time: a straggler gets a twin on another node.",
 )
 def submit_command(
     common: Common,
