@@ -103,7 +103,7 @@ def cut(columns: list[list[Any]], types: list[Any], sizes: list[int]) -> list[li
     return [[column.slice(start, size) for column in whole] for start, size in zip(starts, sizes, strict=True)]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(cases(), st.integers(1, 7), st.sampled_from([SMALL, dedupe.MEMORY_BYTES]), st.integers(0, 99), st.booleans())
 def test_the_first_of_equal_rows_stays_as_in_a_sequential_read(
     tmp_path_factory: pytest.TempPathFactory, case: Any, partitions: int, memory: int, seed: int, local: bool
