@@ -96,7 +96,7 @@ def find_losers(
             start, stop = (low + (high - low) * at // passes for at in (number, number + 1))
             losers = _PassLosers(found, batch_bytes)
             for block in blocks:
-                losers.add(read_piece(block, start, stop, whole=passes == 1) if block.rows else Piece(b"", b"", b""))
+                losers.add(read_piece(block, start, stop))
             counts.append(losers.finish())
         found.flush()
         write_durably(work / name, _losers_bytes(partition, partitions, blocks, counts, found, work), unique)

@@ -30,7 +30,7 @@ def write_kept(work: Path, segment: int, columns: Sequence[Any], unique: str) ->
     name = kept_file_name(segment)
     batch = pa.record_batch(list(columns), names=[f"c{at}" for at in range(len(columns))])
     sink = pa.BufferOutputStream()
-    # One thread, because the slot is one. lz4 takes a sixth of the time of zstd and gives files a third larger.
+    # One thread, because the slot is one. lz4 takes half the time of zstd; its files are half as large again.
     options = ipc.IpcWriteOptions(compression="lz4", use_threads=False)
     with ipc.new_file(sink, batch.schema, options=options) as writer:
         writer.write_batch(batch)

@@ -41,6 +41,8 @@ _MARK = b"WRKEYS\x00\x01"
 _HEADER = struct.Struct("<8sIIQ")
 _PLACE = struct.Struct("<QQ")
 _HASH_BYTES, _END_BYTES, _ROW_BYTES = 8, 4, 4
+_READ_BYTES = 256 << 10
+"""Reading so much costs no more than looking for a part of it."""
 
 
 def partitions_for(source_bytes: int) -> int:
@@ -104,7 +106,7 @@ def _block_bytes(rows: int) -> int:
 class Block:
     """Where a segment's keys of one partition are."""
 
-    path: str
+    path: Path
     segment: int
     partitions: int
     position: int
@@ -134,46 +136,48 @@ def find_block(path: Path, partition: int) -> Block:
         where = _HEADER.size + _PLACE.size * partition
         first = read_at(handle, 2 * _PLACE.size, where, path)
         (position, start), (end, stop) = _PLACE.iter_unpack(first)
-        return Block(str(path), segment, partitions, position, end - position, stop - start)
+        return Block(path, segment, partitions, position, end - position, stop - start)
 
 
-def read_piece(block: Block, start: int, stop: int, *, whole: bool) -> Piece:
-    """The block's keys with hashes in [start, stop); `whole` says that this is all of them."""
-    path = Path(block.path)
-    with opened(path) as handle:
-        if whole:
-            data = read_at(handle, block.bytes, block.position, path)
-            ends_at = block.rows * _HASH_BYTES
-            rows_at = ends_at + (block.rows + 1) * _END_BYTES
-            data_at = rows_at + block.rows * _ROW_BYTES
-            return Piece(data[rows_at:data_at], data[ends_at:rows_at], data[data_at:])
-        hashes = _Hashes(handle, block)
-        low, high = bisect_left(hashes, start), bisect_left(hashes, stop)
+def read_piece(block: Block, start: int, stop: int) -> Piece:
+    """The block's keys with hashes in [start, stop)."""
+    if not block.rows:
+        return Piece(b"", b"", b"")
+    with opened(block.path) as handle:
+        reader = _BlockReader(handle, block)
+        low, high = bisect_left(reader, start), bisect_left(reader, stop)
         if low == high:
             return Piece(b"", b"", b"")
-        ends_at = block.position + block.rows * _HASH_BYTES
+        ends_at = block.rows * _HASH_BYTES
         rows_at = ends_at + (block.rows + 1) * _END_BYTES
         data_at = rows_at + block.rows * _ROW_BYTES
-        ends = read_at(handle, (high - low + 1) * _END_BYTES, ends_at + low * _END_BYTES, path)
-        rows = read_at(handle, (high - low) * _ROW_BYTES, rows_at + low * _ROW_BYTES, path)
+        ends = reader.read((high - low + 1) * _END_BYTES, ends_at + low * _END_BYTES)
+        rows = reader.read((high - low) * _ROW_BYTES, rows_at + low * _ROW_BYTES)
+        base = int.from_bytes(reader.read(_END_BYTES, ends_at), "little")
         places = memoryview(ends).cast("i")
-        (base,) = memoryview(read_at(handle, _END_BYTES, ends_at, path)).cast("i")
-        return Piece(rows, ends, read_at(handle, places[-1] - places[0], data_at + places[0] - base, path))
+        return Piece(rows, ends, reader.read(places[-1] - places[0], data_at + places[0] - base))
 
 
-class _Hashes:
-    """A block's hashes, each read when it is looked at: bisecting looks at few."""
+class _BlockReader:
+    """A block's bytes, a small block read at once; as a sequence, its hashes, of which bisecting looks at few."""
 
     def __init__(self, handle: int, block: Block) -> None:
         self._handle = handle
         self._block = block
+        self._all: bytes | None = None
+        if block.bytes <= _READ_BYTES:
+            self._all = read_at(handle, block.bytes, block.position, block.path)
+
+    def read(self, size: int, at: int) -> bytes:
+        if self._all is not None:
+            return self._all[at : at + size]
+        return read_at(self._handle, size, self._block.position + at, self._block.path)
 
     def __len__(self) -> int:
         return self._block.rows
 
     def __getitem__(self, at: int) -> int:
-        place = self._block.position + at * _HASH_BYTES
-        return int.from_bytes(read_at(self._handle, _HASH_BYTES, place, Path(self._block.path)), "little")
+        return int.from_bytes(self.read(_HASH_BYTES, at * _HASH_BYTES), "little")
 
 
 @contextlib.contextmanager

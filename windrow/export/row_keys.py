@@ -27,7 +27,6 @@ from windrow.common.errors import ExportError
 pc: Any = pyarrow.compute
 
 _NULL_TEXT = b"\xff"
-_LENGTH_BYTES = 4
 _NAN = struct.unpack("<d", bytes.fromhex("000000000000f87f"))[0]
 
 _WORDS_MAX = 32
@@ -119,12 +118,21 @@ def _cells(column: Any) -> Any:
         column = pc.if_else(pc.is_nan(column), pa.scalar(_NAN, kind), pc.add(column, pa.scalar(0.0, kind)))
     elif not (pa.types.is_integer(kind) or pa.types.is_temporal(kind) or pa.types.is_decimal(kind)):
         raise ExportError(f"--dedupe-by: values of type {kind} cannot be compared: name a column of another type")
-    cells = pc.cast(column.view(pa.binary(column.type.bit_width // 8)), pa.binary())
-    return pc.fill_null(cells, b"") if cells.null_count else cells
+    cells = _number_cells(column)
+    return pc.if_else(column.is_valid(), cells, pa.scalar(b"", pa.binary())) if column.null_count else cells
+
+
+def _number_cells(numbers: Any) -> Any:
+    """The numbers' bytes as they stand, what stands for null too."""
+    # Not by a cast from a view: pyarrow 16 dies of that where the array is a slice.
+    width, count = numbers.type.bit_width // 8, len(numbers)
+    stops = pc.cumulative_sum_checked(pa.repeat(pa.scalar(width, pa.int32()), count))
+    ends = pa.concat_arrays([pa.array([0], pa.int32()), stops])
+    return pa.Array.from_buffers(pa.binary(), count, [None, ends.buffers()[1], pa.py_buffer(number_bytes(numbers))])
 
 
 def _lengths(cells: Any) -> Any:
-    return pc.cast(pc.binary_length(cells).view(pa.binary(_LENGTH_BYTES)), pa.binary())
+    return _number_cells(pc.binary_length(cells))
 
 
 def _hash_words(source: Any, starts: Any, lengths: Any, words: int) -> Any:

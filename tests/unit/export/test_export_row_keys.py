@@ -47,7 +47,7 @@ def hashes_of(keys: Any) -> list[int]:
 KEYS = st.lists(st.binary(max_size=40) | st.integers(0, 300).map(lambda size: b"\xfe" * size), max_size=30)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(KEYS, st.integers(0, 3))
 def test_a_key_has_one_hash_wherever_it_stands(keys: list[bytes], skipped: int) -> None:
     array = pa.array(keys, pa.binary()).slice(skipped)
