@@ -66,7 +66,7 @@ KINDS = sorted(set(ENCODINGS) - {UTF16})
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 @pytest.mark.parametrize("kind", KINDS)
-@settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_segments_are_those_of_the_plain_text(tmp_path: Path, kind: str, compression: str, data: st.DataObject) -> None:
     text = data.draw(tables(kind))
