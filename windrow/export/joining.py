@@ -129,7 +129,7 @@ class Joining:
         assert self._done is not None, "nothing was added"
         end = self._done.bytes
         if self._is_parquet:
-            if not self._joiner.joined_rows:
+            if end == self._head_bytes:
                 self._add_empty()
             end = self._joiner.finish().bytes
         # What an earlier journal that did not fit has left behind the end.
@@ -151,7 +151,8 @@ class Joining:
     def _begin(self, have_bytes: int) -> Prefix:
         if self._is_parquet:
             self._joiner = ParquetJoiner(_Places(self._write, have_bytes), have_bytes=have_bytes)
-            return Prefix(0, self._joiner.joined_bytes)
+            self._head_bytes = self._joiner.joined_bytes
+            return Prefix(0, self._head_bytes)
         head = encode_head(self._form, self._names)
         if not have_bytes:
             self._write(head, 0)

@@ -166,11 +166,6 @@ class ParquetJoiner:
         """Of the target, so far."""
         return self._at
 
-    @property
-    def joined_rows(self) -> int:
-        """Of the parts, so far."""
-        return self._rows
-
     def _write(self, data: bytes) -> None:
         if self._at >= self._have:
             self._target.write(data)

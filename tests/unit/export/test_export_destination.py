@@ -133,6 +133,7 @@ def test_too_many_bad_rows_are_told_as_soon_as_it_is_known(tmp_path: Path) -> No
 def test_bad_rows_behind_the_cut_of_a_limit_do_not_count(tmp_path: Path) -> None:
     plan = make_plan(tmp_path / "out.csv", limit=4)
     parts = write_parts(tmp_path / "work", plan, (3, 3, 4), {2: [Bad(30)]})
+    check_errors(tmp_path / "work", plan, parts, "u", all_there=False)
     published = publish_export(tmp_path / "work", plan, parts, 3, "u")
     assert (published.bad_rows, published.side_file) == (0, "")
     assert not (tmp_path / "out.csv.errors.csv").exists()

@@ -77,7 +77,11 @@ def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
-@pytest.fixture(params=KINDS)
+QUICK = ("csv limited", "parquet force", "folder")
+"""Between them they go every way; the other kinds take their time beside the faults."""
+
+
+@pytest.fixture(params=[pytest.param(kind, marks=[] if kind in QUICK else pytest.mark.faults) for kind in KINDS])
 def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Scene:
     return Scene(tmp_path, request.param)
 
@@ -204,6 +208,20 @@ def test_a_journal_that_does_not_fit_is_ignored(tmp_path: Path, kind: str, journ
     parts = write_parts(tmp_path / "work", plan, (5, 6, 7))
     whole_path(tmp_path / "work", plan).write_bytes(b"x" * 100_000)
     whole_path(tmp_path / "work", plan).with_suffix(".json").write_text(journal)
+    publish_export(tmp_path / "work", plan, parts, 3, "u")
+    assert (tmp_path / "out").read_bytes() == expected
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_journal_of_more_than_there_is_is_ignored(tmp_path: Path, kind: str) -> None:
+    plan = make_plan(tmp_path / "out", kind)
+    parts = write_parts(tmp_path / "work", plan, (5, 6, 7))
+    publish_export(tmp_path / "work", plan, parts, 3, "u")
+    expected = (tmp_path / "out").read_bytes()
+    (tmp_path / "out").unlink()
+    parts = write_parts(tmp_path / "work", plan, (5, 6, 7))
+    join_prefix(tmp_path / "work", plan, parts[:2])
+    os.truncate(whole_path(tmp_path / "work", plan), 10)
     publish_export(tmp_path / "work", plan, parts, 3, "u")
     assert (tmp_path / "out").read_bytes() == expected
 
