@@ -9,6 +9,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,8 @@ PAIRS: list[tuple[str, Callable[[], bytes], str, dict[str, Any]]] = [
     ("in.csv.gz", lambda: gzip.compress(csv_bytes()), "gbk-out.csv", {"to_encoding": "gbk"}),
     ("in.csv.bz2", lambda: bz2.compress(csv_bytes()), "out.jsonl", {"limit": ROWS - 1_000}),
     ("in.zip", zip_bytes, "folder/", {"to": "parquet"}),
-    ("in.csv.zst", lambda: bytes(pa.compress(csv_bytes(), "zstd", asbytes=True)), "parts/", {"to": "csv", "partition_by": "kind"}),
+    ("in.csv.zst", lambda: bytes(pa.compress(csv_bytes(), "zstd", asbytes=True)), "parts/",
+     {"to": "csv", "partition_by": "kind"}),
     ("in.jsonl", jsonl_bytes, "out.jsonl.zst", {"dedupe_by": "place,amount"}),
     ("in.parquet", parquet_bytes, "zstd.parquet", {"compression": "zstd", "infer": "full"}),
 ]  # fmt: skip
@@ -103,6 +105,10 @@ def contents(path: Path) -> dict[str, bytes]:
     return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
 
 
+def is_under_way(convert: Any) -> bool:
+    return bool(convert.status().done >= DONE_MIN)
+
+
 @pytest.mark.parametrize("number", range(len(PAIRS)), ids=[f"{source} to {dest}" for source, _, dest, _ in PAIRS])
 def test_a_killed_node_and_a_killed_scheduler_do_not_show(
     quiet: Cluster, troubled: Cluster, sources: Path, tmp_path: Path, number: int
@@ -115,7 +121,8 @@ def test_a_killed_node_and_a_killed_scheduler_do_not_show(
         with cluster.client() as client:
             run = export(client, sources / name, f"{folder}/{dest}", segment_bytes=SEGMENT_BYTES, **options)
             if cluster is troubled:
-                wait_until(lambda: run.convert.status().done >= DONE_MIN, PATIENCE_S, f"{DONE_MIN} segments")
+                convert = run.convert
+                wait_until(partial(is_under_way, convert), PATIENCE_S, f"{DONE_MIN} segments to be done")
                 cluster.kill_node(0)
                 cluster.kill_scheduler()
                 cluster.start_scheduler()

@@ -77,7 +77,14 @@ def make_draft(spec: ExportSpec) -> tuple[Draft, tuple[str, ...]]:
 
 def finish_plan(draft: Draft, names: Sequence[str], types: Mapping[int, str]) -> Plan:
     """The plan with the types that were found."""
-    plan = _plan(draft.spec, draft.plan.sources, draft.plan.read_form, tuple(names), {column.index: column.type for column in draft.known}, types)
+    plan = _plan(
+        draft.spec,
+        draft.plan.sources,
+        draft.plan.read_form,
+        tuple(names),
+        {column.index: column.type for column in draft.known},
+        types,
+    )
     check_types(plan)
     partition_column(plan)
     check_names(plan.write_form, plan.names)

@@ -141,13 +141,13 @@ def make_spec(
 
 def spec_from_options(given: Mapping[str, object]) -> ExportSpec:
     """A checked spec from options by their names, `source` and `dest` among them; ExportError for unknown ones."""
-    fields: dict[str, Any] = {}
+    fields: dict[str, Any] = {"source": "", "dest": ""}
     for name, value in given.items():
         if name not in _NAMES and name not in ("source", "dest"):
             known = ", ".join(sorted(_NAMES))
             raise ExportError(f"an export has no option {name!r}: there are {known}")
         fields["format" if name == "to" else name] = _checked(name, value)
-    return check_spec(ExportSpec(**({"source": "", "dest": ""} | fields)))
+    return check_spec(ExportSpec(**fields))
 
 
 def read_spec_file(path: str | os.PathLike[str]) -> dict[str, object]:

@@ -424,7 +424,7 @@ def test_a_bad_row_ends_the_export_before_all_segments_are_done(cluster: Any, tm
 
     cluster.before = look
     cluster.seed = 3
-    with pytest.raises(ExportError, match="10 bad rows so far.*column 'a' has 'x'|10 bad rows.*column 'a' has 'x'"):
+    with pytest.raises(ExportError, match=r"10 bad rows.*column 'a' has 'x'"):
         run.wait()
     assert len(convert.values) <= 41
 
