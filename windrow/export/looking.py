@@ -219,7 +219,7 @@ def _look_at_headers(texts: Sequence[_Text], marks: Sequence[int], form: Form, s
     form = dataclasses.replace(form, delimiter=delimiter)
     rows = [_fields(line, form, name_of(text.source)) for line, text in zip(shown, texts, strict=True)]
     _check_delimiter(shown, rows, texts, form)
-    first = next(filter(None, rows), [])
+    first = next((row for row in rows if row), list[str]())
     header = spec.header if spec.header is not None else not _looks_like_data(first)
     notes: tuple[str, ...] = ()
     if spec.header is None and not header:
@@ -288,15 +288,16 @@ def _fields(line: str, form: Form, name: str) -> list[str]:
     """The fields of one line."""
     if not line:
         return []
-    options = (
-        {"quoting": csv.QUOTE_NONE} if not form.quote else {"quotechar": form.quote, "doublequote": not form.escape}
+    reader = csv.reader(
+        io.StringIO(line, newline=""),
+        delimiter=form.delimiter,
+        quotechar=form.quote or None,
+        quoting=csv.QUOTE_MINIMAL if form.quote else csv.QUOTE_NONE,
+        doublequote=not form.escape,
+        escapechar=form.escape or None,
     )
     try:
-        return next(
-            csv.reader(
-                io.StringIO(line, newline=""), delimiter=form.delimiter, escapechar=form.escape or None, **options
-            )
-        )
+        return next(reader)
     except (csv.Error, StopIteration) as error:
         raise ExportError(f"the header of {name} cannot be read: {error}") from None
 
