@@ -24,7 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "scheduler": ("daemons", "Run the scheduler daemon."),
     "node": ("daemons", "Run a node daemon."),
     "submit": ("submit", "Start a job; prints its id."),
-    "export": ("export", "Export data with all nodes into one file."),
+    "export": ("export", "Export data with all nodes into one file or folder."),
     "jobs": ("jobs", "List jobs, newest first."),
     "job": ("jobs", "Show one job."),
     "wait": ("jobs", "Wait until jobs have ended."),

@@ -72,8 +72,9 @@ def derived_id(text: str) -> str:
     return str(stage_id(text, "export"))
 
 
-def open_stages(client: ClientPort, export: str, dest: str, priority: int = 0) -> None:
-    """Open the jobs of all stages."""
+def open_stages(client: ClientPort, export: str, dest: str, priority: int = 0) -> str:
+    """Open the jobs of all stages; returns what the scheduler has to say about it (that no node is there)."""
+    note = ""
     label = os.path.basename(dest.rstrip("/"))
     for stage in STAGES:
         options: dict[str, object] = {
@@ -84,7 +85,7 @@ def open_stages(client: ClientPort, export: str, dest: str, priority: int = 0) -
             "max_failures": 0,
             "priority": priority + stage.priority,
         }
-        client.ask(
+        started = client.ask(
             StartJob(
                 stage_id(export, stage.name),
                 stage.task,
@@ -94,6 +95,8 @@ def open_stages(client: ClientPort, export: str, dest: str, priority: int = 0) -
             ),
             Started,
         )
+        note = note or started.note
+    return note
 
 
 def begin(client: ClientPort, export: str, item: dict[str, Any]) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 import urllib.parse
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
+from windrow.client.failures import WindrowWarning
 from windrow.client.ids import draw_id
 from windrow.export.destination import check_destination
 from windrow.export.model import Destination
@@ -24,7 +26,9 @@ def start(client: ClientPort, spec: ExportSpec) -> tuple[str, ExportSpec]:
     if sees_our_files(client):
         check_paths(spec)
     export = draw_id()
-    open_stages(client, export, spec.dest)
+    note = open_stages(client, export, spec.dest)
+    if note:
+        warnings.warn(note, WindrowWarning, stacklevel=4)
     begin(client, export, _item(export, spec))
     return export, spec
 
