@@ -33,6 +33,8 @@ UTF8 = "utf-8"
 _FAST = {"int64", "int32", "float64", "float32", "bool"}
 _ROUNDED = 1e15
 """From here on a whole number may have more digits than a double holds."""
+_LINES_AT_ONCE = 500
+"""Objects of more lines than that fit no cache."""
 _SPACE = re.compile(r"[ \t\r\n]*")
 _json_decoder: Any = json.decoder
 _TIMES = ("date", "timestamp", "timestamptz")
@@ -113,6 +115,8 @@ def _read_lines(wanted: Mapping[int, tuple[str, str]], places: TextPlaces, sourc
     objects: list[dict[str, Any]] = []
     bad: list[BadRow] = []
     removed: list[int] = []
+    texts: dict[int, list[str | None]] = {index: [] for index in wanted}
+    count = 0
     for ordinal in range(len(places)):
         try:
             line, values = _parse_line(places.bytes(ordinal), codec, _reader)
@@ -120,10 +124,25 @@ def _read_lines(wanted: Mapping[int, tuple[str, str]], places: TextPlaces, sourc
             removed.append(ordinal)
             bad.append(BadRow(places.line(ordinal), "", "", str(error), places.text(ordinal)))
             continue
+        count += 1
         lines.append(line)
         objects.append(values)
-    columns = {index: _text_column(name, kind, objects, lines) for index, (name, kind) in wanted.items()}
-    return Rows(columns, len(lines), bad, places, removed, source)
+        if len(lines) == _LINES_AT_ONCE:
+            _add_texts(texts, wanted, objects, lines)
+            lines, objects = [], []
+    _add_texts(texts, wanted, objects, lines)
+    columns = {index: pa.array(column, pa.string()) for index, column in texts.items()}
+    return Rows(columns, count, bad, places, removed, source)
+
+
+def _add_texts(
+    texts: dict[int, list[str | None]],
+    wanted: Mapping[int, tuple[str, str]],
+    objects: list[dict[str, Any]],
+    lines: list[str],
+) -> None:
+    for index, (name, kind) in wanted.items():
+        texts[index] += _column_texts(name, kind, objects, lines)
 
 
 def _parse_line(data: bytes, codec: str, decoder: json.JSONDecoder) -> tuple[str, dict[str, Any]]:
@@ -149,7 +168,7 @@ def _parse_line(data: bytes, codec: str, decoder: json.JSONDecoder) -> tuple[str
     return line, values
 
 
-def _text_column(name: str, kind: str, objects: list[dict[str, Any]], lines: list[str]) -> Any:
+def _column_texts(name: str, kind: str, objects: list[dict[str, Any]], lines: list[str]) -> list[str | None]:
     """A key's values as text."""
     values: list[Any] = [found.get(name) for found in objects]
     kinds = set(map(type, values))
@@ -167,7 +186,7 @@ def _text_column(name: str, kind: str, objects: list[dict[str, Any]], lines: lis
             "0" if value == "-0" and _raw_values(line)[name] == "-0" else value
             for value, line in zip(values, lines, strict=True)
         ]
-    return pa.array(values, pa.string())
+    return values
 
 
 def _raw_values(line: str) -> dict[str, str]:

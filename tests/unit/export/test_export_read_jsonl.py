@@ -187,3 +187,11 @@ def test_every_value_fits_the_type_that_was_found_for_all(values: list[Any]) -> 
     rows = read(data, a=kind)
     found = rows.columns[0]
     assert not pa.types.is_string(found.type) or cast_text(found, kind, strict=True)[1] is None
+
+
+def test_many_lines_of_other_kinds_keep_their_order_and_their_lines() -> None:
+    lines = [b"[]" if number % 7 == 0 else b'{"a":"%d"}' % number for number in range(2_000)]
+    rows = read(b"\n".join(lines), a="int64")
+    assert column(rows) == [str(number) for number in range(2_000) if number % 7]
+    assert [row.line for row in rows.bad] == list(range(1, 2_001, 7))
+    assert rows.line(rows.count - 1) == 2_000

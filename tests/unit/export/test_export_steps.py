@@ -234,7 +234,7 @@ def test_a_text_in_a_number_column_of_json_is_judged_like_text_of_a_csv() -> Non
 
 def test_a_cast_to_text_shows_the_values_of_parquet() -> None:
     table = pa.table({"n": [5, None], "d": pa.array([dt.date(2024, 1, 1), None]), "f": [2.0, 2.5]})
-    steps = Steps(where="n = '5'", where_columns=(0,))
+    steps = Steps(where="length(n) = 1", where_columns=(0,))
     plan = plan_of("n:string d:string f:int64", read="parquet", cast="n d f", steps=Steps())
     file = io.BytesIO()
     parquet.write_table(table, file)
