@@ -136,11 +136,13 @@ class Reporter:
         """Say hello and follow the welcome; raises what it was refused with."""
         self._hello_due = False
         settings, bench = self._settings, self._bench
+        self._seq += 1
         welcome = await self._link.hello(
             NodeHello(
                 node=self._identity.node, boot=self._identity.boot, name=settings.name, host=socket.gethostname(),
                 pid=os.getpid(), slots=settings.slots, queues=settings.queues, labels=settings.labels,
                 tasks=bench.tasks, errors=bench.errors, holds=bench.book.holds, version=_version(),
+                seq=self._seq,
             )
         )  # fmt: skip
         await self._follow_welcome(welcome)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 from windrow.common.limits import MESSAGE_BYTES_MAX
+from windrow.common.messages import CHUNKS
 from windrow.common.words import Fence, NodeId
 from windrow.scheduler.core.events import BrokerChanged, QueueSeen, Sent, Unsent
 from windrow.scheduler.ports import ChunkMessage, DispatchEvent
@@ -21,6 +23,8 @@ class LocalDispatch:
 
     def __init__(self) -> None:
         self._outboxes: dict[NodeId, dict[Fence, bytes]] = {}
+        self._offered: set[Fence] = set()
+        """Those of them that have left in an answer, and may have come."""
         self._telling = Telling()
 
     async def start(self, on_event: Callable[[DispatchEvent], None]) -> None:
@@ -42,21 +46,30 @@ class LocalDispatch:
         self._outboxes.setdefault(node, {})
 
     def empty_node(self, node: NodeId) -> None:
+        self._offered.difference_update(self._outboxes.get(node, ()))
         self._outboxes.get(node, {}).clear()
 
     def settle(self, fence: Fence, node: NodeId) -> None:
         self._outboxes.get(node, {}).pop(fence, None)
+        self._offered.discard(fence)
 
     def offered(self, node: NodeId, holds: frozenset[Fence]) -> list[bytes]:
-        """In the order of dispatch, but for what the node holds; the rest of a long outbox comes with a later poll."""
+        """In the order of dispatch, but for what the node holds; the rest of a long outbox comes with a later poll.
+
+        What is offered again may have started, and have taken the node with it: it is leased before it starts, as
+        RabbitMQ's redelivered messages are, or nobody would ever be blamed for it.
+        """
         bodies: list[bytes] = []
         room = OFFER_BYTES_MAX
-        for fence, body in self._outboxes.get(node, {}).items():
-            if fence in holds:
-                continue
+        outbox = self._outboxes.get(node, {})
+        for fence in [fence for fence in outbox if fence not in holds]:
+            body = outbox[fence]
             if len(body) > room:
                 break
             room -= len(body)
+            if fence in self._offered:
+                body = outbox[fence] = _leased_first(body)
+            self._offered.add(fence)
             bodies.append(body)
         return bodies
 
@@ -66,3 +79,8 @@ class LocalDispatch:
 
     def queue_name(self, node: NodeId) -> str:
         return ""
+
+
+def _leased_first(body: bytes) -> bytes:
+    chunk = CHUNKS.decode(body)
+    return body if chunk.lease_first else CHUNKS.encode(dataclasses.replace(chunk, lease_first=True))

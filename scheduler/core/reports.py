@@ -44,6 +44,7 @@ from windrow.scheduler.core.state import (
     return_to_pending,
 )
 
+FORMER_BOOTS_MAX = 8
 KEY_ID = 1
 """Of the nodes' signing keys; it grows when keys are rotated."""
 
@@ -56,21 +57,28 @@ def on_node_hello(state: State, hello: NodeHello, now: Now, out: Out) -> NodeWel
             f"node {hello.name} ({hello.node}) is alive on {node.host} already: two daemons share one state folder's "
             "identity; give each its own --state",
         )
+    if node is not None and _is_late(node, hello):
+        return _welcome(state, node)
     if node is None:
         node = state.nodes[hello.node] = Node(hello.node, hello.name, hello.host, NodeState.EXPECTED, now.mono)
     rebooted = node.boot != hello.boot
+    if rebooted and node.boot:
+        node.former_boots = (*node.former_boots, node.boot)[-FORMER_BOOTS_MAX:]
     node.state = next_node_state(node.state, NodeTrigger.HELLO)
     node.name, node.host, node.boot, node.slots = hello.name, hello.host, hello.boot, hello.slots
     node.queues, node.labels, node.version = frozenset(hello.queues), hello.labels, hello.version
     node.tasks = {task.name: task for task in hello.tasks}
     node.errors, node.heard_at, node.leaving = hello.errors, now.mono, False
-    if rebooted:
-        node.seq = -1
+    node.seq = hello.seq
     out.append(node_record(node, now))
     out.append(OpenNode(node.id))
     _free_lost_fences(state, node, frozenset(hello.holds), now, out, rebooted=rebooted)
     node.holds = frozenset(hello.holds)
     state.plan_wanted = True
+    return _welcome(state, node)
+
+
+def _welcome(state: State, node: Node) -> NodeWelcome:
     settings = state.settings
     return NodeWelcome(
         epoch=state.epoch,
@@ -83,6 +91,11 @@ def on_node_hello(state: State, hello: NodeHello, now: Now, out: Out) -> NodeWel
         key_id=KEY_ID,
         drained=node.drained,
     )
+
+
+def _is_late(node: Node, hello: NodeHello) -> bool:
+    """A copy that was overtaken on its way: what was taken since then is not lost because it does not name it."""
+    return hello.boot in node.former_boots or (hello.boot == node.boot and hello.seq < node.seq)
 
 
 def _is_double(state: State, node: Node, hello: NodeHello, now: Now) -> bool:

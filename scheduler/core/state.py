@@ -194,6 +194,9 @@ class Node:
     leaving: bool = False
     """The node's own word."""
     seq: int = -1
+    """Of the last hello or report that counted."""
+    former_boots: tuple[str, ...] = ()
+    """The last few that were succeeded by others: what they still have to say of themselves is out of date."""
     holds: frozenset[Fence] = frozenset()
     chunks: dict[Fence, Chunk] = field(default_factory=dict[Fence, Chunk])
     work_s: float = 0.0
