@@ -78,6 +78,7 @@ class ClientHost:
         self.wire = Wire(world, f"wire of client {number}")
         self.process = Process(world.clock, f"client{number}", self)
         self.filled = False
+        self.refused = False
         self.follower = Follower(self)
         self.watchlist = Watchlist(f"client{number}")
         self.retried = not plan.retry
@@ -100,6 +101,8 @@ class ClientHost:
     def content(self) -> bool:
         """It has done all that it wanted, and the job has ended."""
         state = self._state()
+        if state is None and self.refused:
+            return True
         steered = self.retried or state is not JobState.FAILED
         return self.filled and state in TERMINAL_STATES and steered and self.follower.over
 
@@ -191,6 +194,7 @@ class ClientHost:
         plan = self.plan
         if plan.cancel_at_s is None and plan.max_failures is None and plan.after is None:
             raise self.world.clock.find(f"the client of {self.job} is refused: {error}")
+        self.refused = True
         if self.world.store.find_info(self.job) is None:
             self.follower.over = True
         self._note(f"is refused: {error}")

@@ -13,6 +13,9 @@ import heapq
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
+STEPS_MAX = 150_000
+"""Far more than a run takes that comes to its end."""
+
 
 class Finding(BaseException):
     """What the simulation was looking for. No Exception, so that no daemon takes it for trouble of its own."""
@@ -63,8 +66,8 @@ class Clock:
         return self.finding
 
     def run(self, until: Callable[[], bool], limit_s: float) -> bool:
-        """Until that is so: True; or until the time is over or nothing is left to happen: False."""
-        while self._queue and not until():
+        """Until that is so: True; or until time or steps are used up, or nothing is left to happen: False."""
+        while self._queue and self.steps < STEPS_MAX and not until():
             when, _, entry = heapq.heappop(self._queue)
             process = entry.process
             if entry.cancelled_ or not process.alive:
@@ -131,15 +134,15 @@ class Process(asyncio.AbstractEventLoop):
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """As if the code inside ran in this process."""
-        before = asyncio._get_running_loop()  # noqa: SLF001
-        asyncio._set_running_loop(self)  # noqa: SLF001
+        before = asyncio._get_running_loop()
+        asyncio._set_running_loop(self)
         try:
             yield
         finally:
-            asyncio._set_running_loop(before)  # noqa: SLF001
+            asyncio._set_running_loop(before)
 
     def step(self, entry: Entry) -> None:
-        asyncio._set_running_loop(self)  # noqa: SLF001
+        asyncio._set_running_loop(self)
         try:
             if entry.context is not None:
                 entry.context.run(entry.callback, *entry.args)
@@ -150,14 +153,14 @@ class Process(asyncio.AbstractEventLoop):
         except Exception as error:
             self.clock.finding = self.clock.finding or _bug(self.name, error)
         finally:
-            asyncio._set_running_loop(None)  # noqa: SLF001
+            asyncio._set_running_loop(None)
 
     def end_tasks(self) -> None:
         """Close the coroutines by hand: some of them wait on while they are closed."""
         self.alive = False
         for task in self._tasks:
             if not task.done():
-                task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
                 with self.running():
                     _close(task.get_coro())
         self._tasks.clear()
@@ -181,9 +184,7 @@ class Process(asyncio.AbstractEventLoop):
     ) -> Any:
         return self.call_at(self.clock.now + delay, callback, *args, context=context)
 
-    def call_soon(
-        self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
-    ) -> Any:
+    def call_soon(self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None) -> Any:
         return self.call_at(self.clock.now, callback, *args, context=context)
 
     def create_future(self) -> asyncio.Future[Any]:
@@ -237,6 +238,6 @@ def _close(coroutine: Any) -> None:
     for _ in range(20):
         try:
             coroutine.close()
-        except BaseException:  # noqa: S112  (it waits for something in its last lines: close it there again)
+        except BaseException:
             continue
         return

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 
+RECONNECT_S = 0.1
+
+
 class Wire:
     """One way between two peers, with dice of its own."""
 
@@ -60,12 +63,20 @@ class SimSocket:
         self._number += 1
         number = self._number
         self._answer = self._process.create_future()
-        scheduler = self._scheduler
 
         def reply(data: bytes) -> None:
             self._wire.carry(lambda: self._process.call_soon(self._on_answer, number, data))
 
-        self._wire.carry(lambda: scheduler.receive(payload, reply))
+        def deliver() -> None:
+            scheduler = self._scheduler
+            if scheduler.process.alive:
+                self._wire.carry(lambda: scheduler.receive(payload, reply))
+            elif not self._closed and number == self._number:
+                # The socket connects again by itself and sends what it still has.
+                self._scheduler = self._world.pick_scheduler()
+                self._world.outside.call_later(RECONNECT_S, deliver)
+
+        deliver()
 
     async def recv(self) -> bytes:
         assert self._answer is not None
@@ -88,8 +99,8 @@ class SimLink(SchedulerLink):
         self._process = process
         self.url = url
         self.epoch = 0
-        self._report = scheduler_link._Requester(self, "report", report_deadline_s)  # noqa: SLF001
-        self._poll = scheduler_link._Requester(self, "poll", scheduler_link.POLL_DEADLINE_S)  # noqa: SLF001
+        self._report = scheduler_link._Requester(self, "report", report_deadline_s)
+        self._poll = scheduler_link._Requester(self, "poll", scheduler_link.POLL_DEADLINE_S)
         self._polling = None
         self._said: dict[Fence, dict[int, bytes]] = {}
 
@@ -113,9 +124,7 @@ class SimLink(SchedulerLink):
             known = self._said.setdefault(said.fence, {})
             for run in said.values:
                 known.update(zip(range(run.start, run.stop), block_entries(run.block), strict=True))
-            chunks.append(
-                ChunkReport(said.fence, said.job, _runs(known), said.failures, said.released, said.busy_s)
-            )
+            chunks.append(ChunkReport(said.fence, said.job, _runs(known), said.failures, said.released, said.busy_s))
         holds = frozenset(message.holds)
         self._said = {fence: known for fence, known in self._said.items() if fence in holds}
         fields = (message.node, message.boot, message.seq, message.holds, tuple(chunks), message.load, message.leaving)
@@ -180,7 +189,7 @@ class SimControl:
         for peer, data in waiting:
             try:
                 message = REQUESTS.decode(data)
-                control._check(message)  # noqa: SLF001
+                control._check(message)
             except (ProtocolError, MalformedMessage) as error:
                 self.answer(peer, Refused(error.code, str(error)))
                 continue

@@ -9,7 +9,6 @@ from windrow.common.blocks import check_block, slice_block
 from windrow.common.messages import FailureInfo, InputSlice, JobInfo, ValueRun
 from windrow.common.ranges import RangeSet
 from windrow.common.words import TERMINAL_STATES, FailureKind, Fence, JobId, JobState, NodeId
-from windrow.scheduler.ports import Page
 from windrow.scheduler.core.records import (
     DropAttempts,
     DropChunk,
@@ -34,6 +33,7 @@ from windrow.scheduler.core.records import (
     StoredLosses,
     StoredNode,
 )
+from windrow.scheduler.ports import Page
 
 
 class ModelJob:

@@ -191,4 +191,4 @@ class NodeHost:
         """Nothing is held and nothing is owed."""
         if self.daemon is None:
             return self.lost
-        return self.daemon._bench.book.empty and not self.disk  # noqa: SLF001
+        return self.daemon._bench.book.empty and not self.disk

@@ -1,4 +1,4 @@
-"""What happens in one run, as plain data: drawn from a seed, shrunk when it fails, kept as JSON when it was worth it."""
+"""What happens in one run, as plain data: drawn from a seed, shrunk when it fails, kept as JSON when worth it."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def _draw_job(dice: random.Random, number: int, until_s: float) -> JobPlan:
     if kind == "killer":
         plan = replace(plan, killers=20, kill_after_s=dice.choice((0.0, 0.0, 0.003, 0.5)), items=max(10, plan.items))
     if kind == "hanging":
-        plan = replace(plan, hangs=20, timeout_s=dice.uniform(0.5, 2.0))
+        plan = replace(plan, hangs=20, timeout_s=dice.uniform(0.5, 2.0), item_s=min(plan.item_s, 0.1))
     if dice.random() < 0.12:
         plan = replace(plan, cancel_at_s=dice.uniform(0, until_s))
     if dice.random() < 0.2:

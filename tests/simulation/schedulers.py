@@ -10,7 +10,7 @@ from tests.simulation.clock import Finding, Process
 from tests.simulation.links import SimControl
 from tests.simulation.truth import LEASE_S
 from windrow.common.errors import EpochLost, InvariantBroken, StoreFailed
-from windrow.common.messages import REQUESTS, NodeBye, NodeHello, NodePoll, Report
+from windrow.common.messages import REQUESTS, NodeBye, NodeHello, Report
 from windrow.common.words import Now
 from windrow.scheduler.core.invariants import check_invariants
 from windrow.scheduler.core.records import Record, Snapshot
@@ -123,14 +123,27 @@ class SchedulerHost:
         if not self.process.alive:
             return
         if self is self.world.schedulers[-1] and not self.process.frozen:
-            message = REQUESTS.decode(data)
-            if isinstance(message, Report | NodeHello | NodePoll | NodeBye) and not isinstance(message, NodePoll):
-                self.world.truth.on_heard(message.node)
+            self._hear(REQUESTS.decode(data))
         self.control.arrive(data, reply)
+
+    def _hear(self, message: object) -> None:
+        """A report renews the lease of a boot that has joined this scheduler; of another it says nothing."""
+        truth = self.world.truth
+        match message:
+            case NodeHello(node=node, boot=boot, seq=seq):
+                truth.on_heard(node, boot, seq)
+            case Report(node=node, boot=boot, seq=seq):
+                known = self.loop.engine.state.nodes.get(node)
+                if known is not None and known.boot == boot:
+                    truth.on_heard(node, boot, seq)
+            case NodeBye(node=node):
+                truth.on_away(node)
+            case _:
+                pass
 
     def kill(self) -> None:
         self.process.kill()
-        if isinstance(self.loop._dispatch, SimDispatch):  # noqa: SLF001
+        if isinstance(self.loop._dispatch, SimDispatch):
             publishers = self.world.broker.publishers
             publishers[:] = [each for each in publishers if each.process is not self.process]
 

@@ -18,9 +18,11 @@ from windrow.common.blocks import block_entries
 from windrow.common.messages import Accepted, Append, Appended, ChunkReport, CloseJob, Started, StartJob
 from windrow.common.words import FailureKind, Fence, JobId, JobState, NodeId
 from windrow.scheduler.core.losses import LOSSES_MAX
-from windrow.scheduler.core.records import DropChunk, LeaseChunk, PutChunk, PutFailure, PutValues, Record
+from windrow.scheduler.core.records import DropChunk, LeaseChunk, PutChunk, PutFailure, PutJob, PutValues, Record
 
 LEASE_S = 6.0
+RUNS_MAX = 40
+"""No item needs to run so often, whatever goes wrong."""
 SILENT_S = LEASE_S - 1.0
 """A node that was not heard for so long may be given up."""
 
@@ -71,6 +73,7 @@ class Truth:
         self.store = store
         self.notes: list[Note] | None = [] if noting else None
         self.runs: dict[tuple[JobId, int], list[Run]] = defaultdict(list)
+        self.job_ids: dict[int, JobId] = {}
         self.fences: dict[Fence, FenceStory] = {}
         self.fences_of: dict[JobId, list[FenceStory]] = defaultdict(list)
         self.away: dict[NodeId, list[float]] = defaultdict(list)
@@ -80,6 +83,7 @@ class Truth:
         self.heard: dict[NodeId, float] = {}
         """On the listening time of the scheduler that reigns."""
         self.listened = lambda: 0.0
+        self._seqs: dict[str, int] = {}
 
     def note(self, who: str, what: str, *, job: str = "", fence: object = "", node: str = "") -> None:
         if self.notes is not None:
@@ -90,8 +94,11 @@ class Truth:
 
     # ── Nodes ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def on_heard(self, node: NodeId) -> None:
-        """A message of the node has reached the scheduler that reigns."""
+    def on_heard(self, node: NodeId, boot: str, seq: int) -> None:
+        """A message of the node has reached the scheduler that reigns; a copy that comes late says nothing of now."""
+        if seq < self._seqs.get(boot, -1):
+            return
+        self._seqs[boot] = seq
         now = self.listened()
         if now - self.heard.get(node, 0.0) >= SILENT_S:
             self.away[node].append(self.clock.now)
@@ -113,6 +120,8 @@ class Truth:
         last = self.job_of(job).last
         run = Run(item, fence, node, self.clock.now, last.generation, alone=alone)
         before = self.runs[job, item]
+        if len(before) >= RUNS_MAX:
+            raise self.clock.find(f"item {item} of {job} ran {RUNS_MAX} times and comes to no end")
         for earlier in before:
             self._check_again(job, item, earlier, fence)
         if self.plan_of(job).once and len(before) > last.generation:
@@ -130,6 +139,9 @@ class Truth:
         same = earlier.fence == fence
         if earlier.generation != self.job_of(job).last.generation or self.was_away(earlier.node, story.at):
             return
+        now = self.fences.get(fence)
+        if now is None or now.dropped_at is not None:
+            return  # A message of a dead fence that came late: its node finds out with its next report.
         if not same or earlier.result == "":
             raise self.clock.find(
                 f"item {item} of {job} runs again under {fence}, while node {earlier.node}, which has it under "
@@ -150,11 +162,12 @@ class Truth:
         """Whatever is committed now must be so."""
         for record in records:
             match record:
+                case PutJob():
+                    self.job_ids[record.no] = record.id
                 case PutChunk():
                     story = FenceStory(record, self.clock.now)
                     self.fences[record.fence] = story
-                    job = self.store.jobs[record.no].put.id
-                    self.fences_of[job].append(story)
+                    self.fences_of[self.job_ids[record.no]].append(story)
                 case LeaseChunk(fence):
                     self.fences[fence].leased_at = self.clock.now
                 case DropChunk(fence):
@@ -169,7 +182,7 @@ class Truth:
                 self._note_record(record)
 
     def _check_values(self, record: PutValues) -> None:
-        job = self.store.jobs[record.no].put.id
+        job = self.job_ids[record.no]
         entries = list(block_entries(record.block))
         for part in record.slices:
             for item in range(*part):
@@ -182,7 +195,7 @@ class Truth:
 
     def _check_failure(self, record: PutFailure) -> None:
         """Blame is just: what is said of an attempt has happened, so often."""
-        job = self.store.jobs[record.no].put.id
+        job = self.job_ids[record.no]
         runs = self.runs[job, record.item]
         kind, plan = record.kind, self.plan_of(job)
         if kind in (FailureKind.LOST, FailureKind.NODE):
@@ -206,7 +219,7 @@ class Truth:
         no, fence = getattr(record, "no", None), getattr(record, "fence", None)
         if fence is not None and fence in self.fences:
             no = self.fences[fence].put.no
-        job = self.store.jobs[no].put.id if no in self.store.jobs else str(getattr(record, "id", ""))
+        job = self.job_ids[no] if no in self.job_ids else str(getattr(record, "id", ""))
         node = self.fences[fence].put.node if fence in self.fences else ""
         text = repr(record)
         if isinstance(record, PutValues):

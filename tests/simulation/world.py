@@ -141,7 +141,7 @@ class World:
             def _note(self, event: str, **said: Any) -> None:
                 import asyncio
 
-                process = asyncio._get_running_loop()  # noqa: SLF001
+                process = asyncio._get_running_loop()
                 name = process.name if isinstance(process, Process) else "world"
                 action = said.get("action")
                 if action in ("turn_broken", "invariant_broken", "bug") and not world.clock.over:
@@ -155,9 +155,7 @@ class World:
                     node = host.id if isinstance(host, NodeHost) else ""
                     detail = said.get("detail", "")
                     text = f"logs: {event} {detail}"[:300]
-                    world.truth.note(
-                        name, text, job=str(said.get("job", "")), fence=said.get("fence", ""), node=node
-                    )
+                    world.truth.note(name, text, job=str(said.get("job", "")), fence=said.get("fence", ""), node=node)
 
             debug = info = warning = error = critical = exception = _note
 
@@ -196,11 +194,6 @@ class World:
             case FaultKind.NODE_CUT:
                 node.wire.cut = True
                 later(fault.for_s, setattr, node.wire, "cut", False)
-            case FaultKind.NODE_CUT_FROM_BROKER:
-                node.cut_from_broker = True
-                for consumer in [each for each in self.broker.consumers.values() if each.host is node]:
-                    consumer.disconnect()
-                later(fault.for_s, setattr, node, "cut_from_broker", False)
             case FaultKind.NODE_LEAVE:
                 node.leave()
             case FaultKind.NODE_DRAIN:
@@ -212,6 +205,11 @@ class World:
     def _befall_others(self, fault: Fault, node: NodeHost) -> None:
         later = self.outside.call_later
         match fault.kind:
+            case FaultKind.NODE_CUT_FROM_BROKER:
+                node.cut_from_broker = True
+                for consumer in [each for each in self.broker.consumers.values() if each.host is node]:
+                    consumer.disconnect()
+                later(fault.for_s, setattr, node, "cut_from_broker", False)
             case FaultKind.WORKER_KILL:
                 node.kill_worker(fault.who // len(self.nodes))
             case FaultKind.BROKER_CRASH | FaultKind.BROKER_WIPE:
@@ -226,7 +224,8 @@ class World:
             case FaultKind.STORE_SILENT:
                 self.store_silent = True
             case FaultKind.CLOCK_JUMP:
-                self.wall_jump_s += (3600.0, -3600.0, 30.0)[fault.who % 3]
+                # Back by less than the run may last: after a restart stored due times go by the wall clock.
+                self.wall_jump_s += (3600.0, -300.0, 30.0)[fault.who % 3]
             case _:
                 raise AssertionError(fault.kind)
 
@@ -258,7 +257,7 @@ class World:
     def _story(self) -> str:
         state = self.schedulers[-1].loop.engine.state
         jobs = [f"{j.id} {j.state} p{j.pending} {list(map(str, j.chunks))}" for j in state.jobs.values()]
-        nodes = [f"{n.id}:{n.daemon and [str(f) for f in n.daemon._bench.book.holds]}" for n in self.nodes]  # noqa: SLF001
+        nodes = [f"{n.id}:{n.daemon and [str(f) for f in n.daemon._bench.book.holds]}" for n in self.nodes]
         clients = [f"{c.job} filled={c.filled} over={c.follower.over}" for c in self.clients if not c.content]
         return f"{jobs}; {nodes}; {clients}"
 
@@ -271,9 +270,12 @@ class World:
                 if plan.cancel_at_s is None and plan.max_failures is None and plan.after is None:
                     raise self.clock.find(f"{job_id} has cancelled items, and nobody has cancelled any")
                 continue
+            if client.refused:
+                continue
             if last.total != plan.items:
                 raise self.clock.find(f"{job_id} has {last.total} items instead of {plan.items}")
-            given_up = (FailureKind.LOST, FailureKind.NODE)
+            # Each of these was seen to be just when it was committed: time may run out for any item.
+            given_up = (FailureKind.LOST, FailureKind.NODE, FailureKind.TIMEOUT)
             doomed = RangeSet((item, item + 1) for item in range(last.total) if self._is_doomed(client, item))
             doomed.update((item, item + 1) for item in _items(job.failed) if job.kinds[item] in given_up)
             doomed.update((item, item + 1) for item in _items(job.failed) if self._was_killed(client, job, item))
