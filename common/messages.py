@@ -81,7 +81,8 @@ class NodeHello:
     holds: Fences = ()
     version: Name = ""
     seq: Count = 0
-    """From the same count as Report.seq: a copy that comes late says nothing about what the node holds now."""
+    """From the same count as Report.seq: a copy that comes late says nothing about what the node holds now. 0: not
+    counted, always taken."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 from windrow.common.limits import MESSAGE_BYTES_MAX
 from windrow.common.messages import CHUNKS
@@ -16,15 +17,23 @@ OFFER_BYTES_MAX = MESSAGE_BYTES_MAX // 2
 """Chunks in one answer; the rest of it must fit beside them."""
 
 
+@dataclass(slots=True)
+class _Waiting:
+    """One chunk in an outbox."""
+
+    body: bytes
+    offered: bool = False
+    """It has left in an answer, and may have come."""
+    leased_first: bool = False
+
+
 class LocalDispatch:
     """An outbox for each node, in memory: the store is the truth, and what is lost with it is placed again."""
 
     kind: str = "local"
 
     def __init__(self) -> None:
-        self._outboxes: dict[NodeId, dict[Fence, bytes]] = {}
-        self._offered: set[Fence] = set()
-        """Those of them that have left in an answer, and may have come."""
+        self._outboxes: dict[NodeId, dict[Fence, _Waiting]] = {}
         self._telling = Telling()
 
     async def start(self, on_event: Callable[[DispatchEvent], None]) -> None:
@@ -39,19 +48,22 @@ class LocalDispatch:
             reason = f"the chunk message has {len(message.body)} bytes; at most {OFFER_BYTES_MAX} travel"
             self._telling.tell(Unsent(message.fence, reason))
             return
-        self._outboxes.setdefault(message.node, {})[message.fence] = message.body
+        self._outboxes.setdefault(message.node, {})[message.fence] = _Waiting(message.body)
         self._telling.tell(Sent(message.fence))
 
     def open_node(self, node: NodeId) -> None:
         self._outboxes.setdefault(node, {})
 
     def empty_node(self, node: NodeId) -> None:
-        self._offered.difference_update(self._outboxes.get(node, ()))
         self._outboxes.get(node, {}).clear()
 
     def settle(self, fence: Fence, node: NodeId) -> None:
         self._outboxes.get(node, {}).pop(fence, None)
-        self._offered.discard(fence)
+
+    def settle_others(self, live: Collection[Fence]) -> None:
+        for node, outbox in self._outboxes.items():
+            for fence in [fence for fence in outbox if fence not in live]:
+                self.settle(fence, node)
 
     def offered(self, node: NodeId, holds: frozenset[Fence]) -> list[bytes]:
         """In the order of dispatch, but for what the node holds; the rest of a long outbox comes with a later poll.
@@ -61,16 +73,16 @@ class LocalDispatch:
         """
         bodies: list[bytes] = []
         room = OFFER_BYTES_MAX
-        outbox = self._outboxes.get(node, {})
-        for fence in [fence for fence in outbox if fence not in holds]:
-            body = outbox[fence]
-            if len(body) > room:
+        for fence, waiting in self._outboxes.get(node, {}).items():
+            if fence in holds:
+                continue
+            if len(waiting.body) > room:
                 break
-            room -= len(body)
-            if fence in self._offered:
-                body = outbox[fence] = _leased_first(body)
-            self._offered.add(fence)
-            bodies.append(body)
+            room -= len(waiting.body)
+            if waiting.offered and not waiting.leased_first:
+                waiting.body, waiting.leased_first = _leased_first(waiting.body), True
+            waiting.offered = True
+            bodies.append(waiting.body)
         return bodies
 
     def watch_queues(self, nodes: Sequence[NodeId]) -> None:
@@ -82,5 +94,4 @@ class LocalDispatch:
 
 
 def _leased_first(body: bytes) -> bytes:
-    chunk = CHUNKS.decode(body)
-    return body if chunk.lease_first else CHUNKS.encode(dataclasses.replace(chunk, lease_first=True))
+    return CHUNKS.encode(dataclasses.replace(CHUNKS.decode(body), lease_first=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -128,6 +128,10 @@ class Dispatch(Protocol):
 
     def settle(self, fence: Fence, node: NodeId) -> None:
         """The fence is leased or dead: `local:` need not offer it any more."""
+        ...
+
+    def settle_others(self, live: Collection[Fence]) -> None:
+        """The state was loaded anew: whatever is not among these is leased or dead."""
         ...
 
     def offered(self, node: NodeId, holds: frozenset[Fence]) -> list[bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from tests.simulation.model_store import ModelStore
 from windrow.common.blocks import slice_block
@@ -158,6 +158,9 @@ class RimDispatch:
 
     def settle(self, fence: Fence, node: NodeId) -> None:
         self.story.append(("settle", fence))
+
+    def settle_others(self, live: Collection[Fence]) -> None:
+        self.story.append(("settle others", tuple(sorted(live))))
 
     def offered(self, node: NodeId, holds: frozenset[Fence]) -> list[bytes]:
         return [body for fence, body in self.offers.get(node, {}).items() if fence not in holds]

@@ -69,7 +69,8 @@ def on_node_hello(state: State, hello: NodeHello, now: Now, out: Out) -> NodeWel
     node.queues, node.labels, node.version = frozenset(hello.queues), hello.labels, hello.version
     node.tasks = {task.name: task for task in hello.tasks}
     node.errors, node.heard_at, node.leaving = hello.errors, now.mono, False
-    node.seq = hello.seq
+    if rebooted or hello.seq:
+        node.seq = hello.seq or -1
     out.append(node_record(node, now))
     out.append(OpenNode(node.id))
     _free_lost_fences(state, node, frozenset(hello.holds), now, out, rebooted=rebooted)
@@ -95,7 +96,7 @@ def _welcome(state: State, node: Node) -> NodeWelcome:
 
 def _is_late(node: Node, hello: NodeHello) -> bool:
     """A copy that was overtaken on its way: what was taken since then is not lost because it does not name it."""
-    return hello.boot in node.former_boots or (hello.boot == node.boot and hello.seq < node.seq)
+    return hello.boot in node.former_boots or (hello.boot == node.boot and 0 < hello.seq < node.seq)
 
 
 def _is_double(state: State, node: Node, hello: NodeHello, now: Now) -> bool:

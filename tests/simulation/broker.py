@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -215,6 +215,9 @@ class SimDispatch:
 
     def settle(self, fence: Fence, node: NodeId) -> None:
         """The broker keeps the message until the node acks it."""
+
+    def settle_others(self, live: Collection[Fence]) -> None:
+        """As above."""
 
     def offered(self, node: NodeId, holds: frozenset[Fence]) -> list[bytes]:
         return []

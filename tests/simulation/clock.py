@@ -15,6 +15,7 @@ from typing import Any
 
 STEPS_MAX = 150_000
 """Far more than a run takes that comes to its end."""
+LOOK_STEPS = 16
 
 
 class Finding(BaseException):
@@ -67,7 +68,9 @@ class Clock:
 
     def run(self, until: Callable[[], bool], limit_s: float) -> bool:
         """Until that is so: True; or until time or steps are used up, or nothing is left to happen: False."""
-        while self._queue and self.steps < STEPS_MAX and not until():
+        while self._queue and self.steps < STEPS_MAX:
+            if self.steps % LOOK_STEPS == 0 and until():
+                return True
             when, _, entry = heapq.heappop(self._queue)
             process = entry.process
             if entry.cancelled_ or not process.alive:

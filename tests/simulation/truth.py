@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tests.simulation.clock import Clock
@@ -82,7 +82,7 @@ class Truth:
         """Those of them when its daemon died and its disk did not."""
         self.heard: dict[NodeId, float] = {}
         """On the listening time of the scheduler that reigns."""
-        self.listened = lambda: 0.0
+        self.listened: Callable[[], float] = lambda: 0.0
         self._seqs: dict[str, int] = {}
 
     def note(self, who: str, what: str, *, job: str = "", fence: object = "", node: str = "") -> None:
@@ -109,9 +109,19 @@ class Truth:
         if crashed:
             self.crashes[node].add(self.clock.now)
 
+    def on_reign(self, listened: Callable[[], float]) -> None:
+        """Another scheduler reigns: it has heard nobody yet, and whom the one before gave up stays given up."""
+        for node in list(self.heard):
+            if self.is_silent(node):
+                self.on_away(node)
+        self.heard.clear()
+        self.listened = listened
+
+    def is_silent(self, node: NodeId) -> bool:
+        return self.listened() - self.heard.get(node, 0.0) >= SILENT_S
+
     def was_away(self, node: NodeId, since: float) -> bool:
-        silent = self.listened() - self.heard.get(node, 0.0) >= SILENT_S
-        return silent or bisect_left(self.away[node], since) < len(self.away[node])
+        return self.is_silent(node) or bisect_left(self.away[node], since) < len(self.away[node])
 
     # ── Items ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -248,7 +258,7 @@ class Truth:
         job = self.job_of(report.job)
         if story is None or story.leased_at is None or job.last.cancelled or job.last.generation or job.terminal:
             return
-        silent = [at for at in self.away[node] if at >= story.at and at not in self.crashes[node]]
+        silent = self.is_silent(node) or any(at >= story.at and at not in self.crashes[node] for at in self.away[node])
         for run in report.values:
             if not silent and not job.values.covers(run.start, run.stop) and job.put.options.max_failures is None:
                 raise self.clock.find(

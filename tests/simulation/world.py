@@ -99,8 +99,7 @@ class World:
             return
         host = SchedulerHost(self)
         self.schedulers.append(host)
-        self.truth.heard.clear()
-        self.truth.listened = host.listened
+        self.truth.on_reign(host.listened)
 
     def on_scheduler_end(self, host: SchedulerHost, code: int) -> None:
         self.truth.note(host.process.name, f"has ended with {code}")

@@ -43,15 +43,14 @@ TASK = "t:work"
 class Rig:
     """A loop on stand-ins, whose turns the test takes one by one."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.clock = HandClock()
-        monkeypatch.setattr(loop_module, "read_clocks", self.clock)
         self.story: list[Noted] = []
         self.store = RimStore(self.story)
         self.dispatch = RimDispatch(self.story)
         self.control = RimControl(self.story)
         self.loop = SchedulerLoop(
-            CoreSettings(), cast(SqlStore, self.store), self.dispatch, cast(ControlSocket, self.control)
+            CoreSettings(), cast(SqlStore, self.store), self.dispatch, cast(ControlSocket, self.control), self.clock
         )
 
     async def start(self) -> None:
@@ -79,14 +78,14 @@ Scene = Callable[[Rig], Coroutine[None, None, None]]
 
 
 @pytest.fixture
-def play(monkeypatch: pytest.MonkeyPatch) -> Callable[[Scene], None]:
+def play() -> Callable[[Scene], None]:
     """Run a scene with a loop that has started; errors inside callbacks fail the test."""
 
     def run(scene: Scene) -> None:
         async def whole() -> None:
             troubles: list[object] = []
             asyncio.get_running_loop().set_exception_handler(lambda _, context: troubles.append(context))
-            rig = Rig(monkeypatch)
+            rig = Rig()
             await rig.start()
             await scene(rig)
             await rig.loop.stop()
@@ -249,9 +248,7 @@ def test_nobody_is_told_of_what_a_failed_turn_has_left_behind(play: Callable[[Sc
     play(scene)
 
 
-def test_the_timer_goes_on_whatever_happens_in_it(
-    play: Callable[[Scene], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_timer_goes_on_whatever_happens_in_it(play: Callable[[Scene], None]) -> None:
     async def scene(rig: Rig) -> None:
         rig.store.fail_load = StoreFailed("cannot load")
         job = rig.ask("client", start_job())
