@@ -142,7 +142,10 @@ class ClientHost:
         link = SimLink("sim")
         plan = self.plan
         after = () if plan.after is None else (JobId(f"job{plan.after}"),)
-        while after and self.world.store.find_info(after[0]) is None:
+        while plan.after is not None and self.world.store.find_info(after[0]) is None:
+            if self.world.clients[plan.after].refused:
+                after = ()  # It was never started.
+                break
             await self._sleep(AGAIN_S)
         numbers = plan.shape is Shape.NUMBERS
         span = NumberItems(FIRST_NUMBER, FIRST_NUMBER + plan.items * STEP, STEP) if numbers else None

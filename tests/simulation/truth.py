@@ -20,6 +20,7 @@ from windrow.common.words import FailureKind, Fence, JobId, JobState, NodeId
 from windrow.scheduler.core.losses import LOSSES_MAX
 from windrow.scheduler.core.records import DropChunk, LeaseChunk, PutChunk, PutFailure, PutJob, PutValues, Record
 
+WINDING_DOWN = (JobState.CANCELLING, JobState.STOPPING)
 LEASE_S = 6.0
 RUNS_MAX = 40
 """No item needs to run so often, whatever goes wrong."""
@@ -239,8 +240,7 @@ class Truth:
     def is_durable(self, report: ChunkReport) -> bool:
         """Whether what this says is in the store, or its fence is dead, so that nobody wants it."""
         job = self.job_of(report.job)
-        winding_down = job.last.state in (JobState.CANCELLING, JobState.STOPPING)
-        if report.fence not in self.store.chunks or winding_down:
+        if report.fence not in self.store.chunks or job.last.state in WINDING_DOWN:
             return True
         return all(job.values.covers(run.start, run.stop) for run in report.values)
 
@@ -256,7 +256,9 @@ class Truth:
         self.on_spool_dropped(node, report)
         story = self.fences.get(report.fence)
         job = self.job_of(report.job)
-        if story is None or story.leased_at is None or job.last.cancelled or job.last.generation or job.terminal:
+        if story is None or story.leased_at is None or job.last.generation:
+            return
+        if job.terminal or job.last.state in WINDING_DOWN:
             return
         silent = self.is_silent(node) or any(at >= story.at and at not in self.crashes[node] for at in self.away[node])
         for run in report.values:

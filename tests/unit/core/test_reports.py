@@ -19,7 +19,17 @@ from tests.core_bench import (
     values_of,
 )
 from windrow.common.keys import node_key
-from windrow.common.messages import Accepted, ChunkReport, DrainNode, ItemFailure, NodeBye, NodeHello, Refused, Report
+from windrow.common.messages import (
+    Accepted,
+    ChunkReport,
+    DrainNode,
+    ItemFailure,
+    NodeBye,
+    NodeHello,
+    NodeWelcome,
+    Refused,
+    Report,
+)
 from windrow.common.options import Options
 from windrow.common.words import FailureKind, Fence, JobId, JobState, NodeId, Range
 from windrow.scheduler.core.commands import Dispatch, EmptyNode, JobEnded, Settle
@@ -382,6 +392,27 @@ def test_a_new_boot_keeps_the_spooled_fences_and_frees_the_others(bench: Bench) 
     assert bench.report(values_of(spooled), holds=(spooled.fence,), boot="boot-2", seq=0).dead == ()
     assert bench.pick_one(PutValues).slices == (Range(spooled.start, spooled.stop),)
     bench.drop_rest()
+
+
+def test_a_hello_that_comes_late_frees_nothing_that_was_leased_since(bench: Bench) -> None:
+    order = placed(bench)
+    early = NodeHello(NODE, "boot-1", f"name of {NODE}", "host", 1, 1, ("default",), tasks=named(TASK), seq=1)
+    bench.report(holds=(order.fence,), seq=2)
+    bench.drop_rest()
+    assert isinstance(bench.ask(early), NodeWelcome)
+    bench.expect_nothing()
+    assert bench.chunk(order).state is ChunkState.LEASED
+
+
+def test_a_hello_of_a_boot_that_was_succeeded_changes_nothing(bench: Bench) -> None:
+    order = placed(bench)
+    bench.join(boot="boot-2", holds=(order.fence,))
+    bench.lease(order, boot="boot-2")
+    bench.drop_rest()
+    old = NodeHello(NODE, "boot-1", f"name of {NODE}", "host", 1, 1, ("default",), tasks=named(TASK), seq=99)
+    assert isinstance(bench.ask(old), NodeWelcome)
+    bench.expect_nothing()
+    assert (bench.node().boot, bench.chunk(order).state) == ("boot-2", ChunkState.LEASED)
 
 
 def test_a_new_boot_does_not_free_what_is_still_on_its_way(bench: Bench) -> None:
