@@ -52,10 +52,11 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def run_seeds(first: int, count: int, *, processes: int = 0) -> list[str]:
-    """Run seeds in processes of their own; what was found, a line or more for each seed."""
+def run_seeds(first: int, count: int, *, processes: int = 0, without: str | None = None) -> list[str]:
+    """Run seeds in processes of their own; what was found, a line for each seed (`without` a protection: the first)."""
     shares = processes or min(count, os.cpu_count() or 1)
     command = [sys.executable, "-m", "tests.simulation", "--step", str(shares)]
+    command += ["--without", without] if without else []
 
     def run(share: int) -> list[str]:
         arguments = [str(first + share), "--seeds", str(max(0, count - share))]
@@ -70,7 +71,7 @@ def run_seeds(first: int, count: int, *, processes: int = 0) -> list[str]:
 
 def _share_out(asked: argparse.Namespace) -> int:
     began = time.perf_counter()
-    found = run_seeds(asked.seed, asked.seeds)
+    found = run_seeds(asked.seed, asked.seeds, without=asked.without)
     print(*found, sep="\n", end="\n" if found else "")
     took_s = time.perf_counter() - began
     print(f"{asked.seeds} seeds in {took_s:.0f} s ({asked.seeds / took_s * 60:.0f} a minute): {len(found)} findings")
