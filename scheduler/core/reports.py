@@ -63,7 +63,9 @@ def on_node_hello(state: State, hello: NodeHello, now: Now, out: Out) -> NodeWel
         node = state.nodes[hello.node] = Node(hello.node, hello.name, hello.host, NodeState.EXPECTED, now.mono)
     rebooted = node.boot != hello.boot
     if rebooted and node.boot:
-        node.former_boots = (*node.former_boots, node.boot)[-FORMER_BOOTS_MAX:]
+        node.former_boots[node.boot] = node.seq
+        if len(node.former_boots) > FORMER_BOOTS_MAX:
+            del node.former_boots[next(iter(node.former_boots))]
     node.state = next_node_state(node.state, NodeTrigger.HELLO)
     node.name, node.host, node.boot, node.slots = hello.name, hello.host, hello.boot, hello.slots
     node.queues, node.labels, node.version = frozenset(hello.queues), hello.labels, hello.version
@@ -95,8 +97,13 @@ def _welcome(state: State, node: Node) -> NodeWelcome:
 
 
 def _is_late(node: Node, hello: NodeHello) -> bool:
-    """A copy that was overtaken on its way: what was taken since then is not lost because it does not name it."""
-    return hello.boot in node.former_boots or (hello.boot == node.boot and 0 < hello.seq < node.seq)
+    """A copy that was overtaken on its way: what was taken since then is not lost because it does not name it.
+
+    A boot that was succeeded and still lives says something new when it speaks: it is let in, or refused as a double.
+    """
+    if hello.boot == node.boot:
+        return 0 < hello.seq < node.seq
+    return 0 < hello.seq <= node.former_boots.get(hello.boot, 0)
 
 
 def _is_double(state: State, node: Node, hello: NodeHello, now: Now) -> bool:

@@ -404,15 +404,26 @@ def test_a_hello_that_comes_late_frees_nothing_that_was_leased_since(bench: Benc
     assert bench.chunk(order).state is ChunkState.LEASED
 
 
-def test_a_hello_of_a_boot_that_was_succeeded_changes_nothing(bench: Bench) -> None:
+def test_a_late_hello_of_a_boot_that_was_succeeded_changes_nothing(bench: Bench) -> None:
     order = placed(bench)
+    bench.report(seq=7)
     bench.join(boot="boot-2", holds=(order.fence,))
     bench.lease(order, boot="boot-2")
-    bench.drop_rest()
-    old = NodeHello(NODE, "boot-1", f"name of {NODE}", "host", 1, 1, ("default",), tasks=named(TASK), seq=99)
+    old = NodeHello(NODE, "boot-1", f"name of {NODE}", "host", 1, 1, ("default",), tasks=named(TASK), seq=7)
     assert isinstance(bench.ask(old), NodeWelcome)
     bench.expect_nothing()
     assert (bench.node().boot, bench.chunk(order).state) == ("boot-2", ChunkState.LEASED)
+
+
+def test_a_boot_that_was_succeeded_and_still_lives_is_let_in_again(bench: Bench) -> None:
+    """As after a state folder was copied: whoever speaks last has the identity, unless the other is refused."""
+    bench.join()
+    bench.report(seq=7)
+    bench.join(boot="boot-2")
+    back = NodeHello(NODE, "boot-1", f"name of {NODE}", "host", 1, 1, ("default",), tasks=named(TASK), seq=8)
+    assert isinstance(bench.ask(back), NodeWelcome)
+    assert bench.node().boot == "boot-1"
+    bench.drop_rest()
 
 
 def test_a_new_boot_does_not_free_what_is_still_on_its_way(bench: Bench) -> None:
