@@ -170,7 +170,11 @@ class SchedulerLoop:
 
     def _check(self) -> None:
         try:
+            if not self.failed:
+                self._store.check_reign()
             self.engine.check()
+        except EpochLost as error:
+            self._on_epoch_lost(error)
         except StoreError as error:
             self._on_failed_turn(error, [])
 
@@ -202,8 +206,7 @@ class SchedulerLoop:
         try:
             done = self.engine.turn(changes, news)
         except EpochLost as error:
-            log.critical("another scheduler reigns over this store: stopping", action="epoch_lost", detail=str(error))
-            self.end(1)
+            self._on_epoch_lost(error)
             return
         except (StoreError, InvariantBroken) as error:
             self._on_failed_turn(error, news)
@@ -279,6 +282,10 @@ class SchedulerLoop:
     def _answer_all(self, answers: list[Answered]) -> None:
         for peer, message in answers:
             self._control.answer(peer, message)
+
+    def _on_epoch_lost(self, error: EpochLost) -> None:
+        log.critical("another scheduler reigns over this store: stopping", action="epoch_lost", detail=str(error))
+        self.end(1)
 
     def _on_failed_turn(self, error: WindrowError, news: list[Event]) -> None:
         """Nobody of this turn is answered: they ask again. The core is dropped and loaded anew from what is durable."""

@@ -33,6 +33,10 @@ class Store(Protocol):
         """Write all or nothing, durable on return. StoreFailed: nothing was written. EpochLost: another one reigns."""
         ...
 
+    def check_reign(self) -> None:
+        """EpochLost where another scheduler has taken the store over: one that writes nothing would never notice."""
+        ...
+
     def find_job(self, job: JobId) -> StoredJob | None:
         """The job with all that its sets are rebuilt from, terminal or not."""
         ...

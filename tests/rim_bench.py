@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from tests.simulation.model_store import ModelStore
 from windrow.common.blocks import slice_block
-from windrow.common.errors import StoreError
+from windrow.common.errors import EpochLost, StoreError
 from windrow.common.messages import ANSWERS, FailureInfo, InputSlice, JobInfo, ValueRun
 from windrow.common.words import FailureKind, Fence, JobId, NodeId, Now
 from windrow.scheduler.control import Peer, Request
@@ -118,6 +118,11 @@ class RimStore:
         self._read()
         (no,) = [each.put.no for each in self.model.jobs.values() if each.put.id == job]
         return len(self.news.get(no, [])) - 1
+
+    def check_reign(self) -> None:
+        """Nobody else is there, unless commits say so."""
+        if isinstance(self.fail_commit, EpochLost):
+            raise self.fail_commit
 
     def check(self) -> str:
         return self.trouble

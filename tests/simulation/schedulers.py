@@ -59,6 +59,9 @@ class StoreHandle:
         if self._world.store.epoch != self.epoch:
             raise EpochLost("another scheduler has taken the store over")
 
+    def check_reign(self) -> None:
+        self.check_epoch()
+
     def check(self) -> str:
         return "the disk of the world is full" if self._world.store_fails else ""
 

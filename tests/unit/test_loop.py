@@ -11,7 +11,7 @@ import pytest
 import windrow.scheduler.loop as loop_module
 from tests.rim_bench import HandClock, Noted, RimControl, RimDispatch, RimStore
 from tests.waiting import until
-from windrow.common.errors import StoreDamaged, StoreFailed
+from windrow.common.errors import EpochLost, StoreDamaged, StoreFailed
 from windrow.common.messages import (
     CancelJob,
     Directives,
@@ -244,6 +244,17 @@ def test_nobody_is_told_of_what_a_failed_turn_has_left_behind(play: Callable[[Sc
         mend_store(rig)
         rig.turn()
         assert rig.loop.engine.state.jobs[JOB].reason == ""
+
+    play(scene)
+
+
+def test_a_scheduler_that_writes_nothing_notices_that_another_reigns(play: Callable[[Scene], None]) -> None:
+    async def scene(rig: Rig) -> None:
+        rig.store.fail_commit = EpochLost("taken over")
+        rig.after(loop_module.CHECK_EVERY_S + 1)
+        rig.loop._on_timer()
+        assert rig.loop.ended is not None
+        assert rig.loop.ended.result() == 1
 
     play(scene)
 

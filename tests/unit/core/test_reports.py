@@ -381,6 +381,19 @@ def test_a_welcome_says_what_a_node_needs(bench: Bench) -> None:
     assert welcome.key == node_key(b"s" * 32, NODE)
 
 
+def test_what_a_spool_does_not_name_is_blamed_on_by_the_hello_that_follows(bench: Bench) -> None:
+    bench.know_item_time(1.0)
+    bench.join()
+    bench.start(JOB, 10)
+    spooled, killer = bench.place()
+    bench.lease(spooled, killer)
+    bench.report(values_of(spooled), holds=(spooled.fence,), seq=0)  # as node/reporter.py numbers it
+    bench.drop_rest()
+    bench.join(boot="boot-2")
+    assert bench.pick(PutLosses) == [PutLosses(1, killer.start, killer.stop, 1)]
+    bench.drop_rest()
+
+
 def test_a_new_boot_keeps_the_spooled_fences_and_frees_the_others(bench: Bench) -> None:
     bench.know_item_time(1.0)
     bench.join()
