@@ -175,8 +175,8 @@ def forget_job(state: State, job: Job) -> None:
 
 
 def _make_pending(state: State, job: Job, start: int, stop: int, delay_s: float, now: Now) -> float | None:
-    """New items are pending, or delayed until the instant (wall) that is returned."""
-    if delay_s > 0:
+    """New items are pending, or delayed until the instant (wall) that is returned; none at all wait for nothing."""
+    if delay_s > 0 and start < stop:
         due = due_at(now.mono, delay_s)
         delay(state, job, start, stop, due)
         return now.wall + due - now.mono

@@ -205,6 +205,9 @@ class Node:
     leaving: bool = False
     """The node's own word."""
     seq: int = -1
+    """Of the last hello or report that counted."""
+    former_boots: dict[str, int] = field(default_factory=dict[str, int])
+    """The last few that were succeeded by others, with the last seq of each."""
     holds: frozenset[Fence] = frozenset()
     chunks: dict[Fence, Chunk] = field(default_factory=dict[Fence, Chunk])
     work_s: float = 0.0
