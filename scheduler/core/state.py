@@ -176,6 +176,8 @@ class Chunk:
     """The node is asked to give back what has not started."""
     twin: Fence | None = None
     """The other live fence over the same single item; both share one `remaining`."""
+    had_twin: bool = False
+    """A fence gets one twin in its life: two that fail by turns would hand the item to and fro for ever."""
 
     @property
     def counts(self) -> bool:

@@ -133,6 +133,7 @@ class ClientHost:
             retries=plan.retries,
             backoff_s=0.5,
             on_lost=OnLost.FAIL if plan.once else None,
+            idempotent=plan.twins or None,
             timeout_s=plan.timeout_s,
             max_failures=plan.max_failures,
             delay_s=plan.delay_s or None,

@@ -93,14 +93,14 @@ class SimSocket:
 class SimLink(SchedulerLink):
     """The node's link as it is, but for the sockets; clients use it too. Its peer is the host of the process."""
 
-    def __init__(self, url: str, *, report_deadline_s: float = scheduler_link.REPORT_DEADLINE_S) -> None:
+    def __init__(self, url: str) -> None:
         process = asyncio.get_running_loop()
         assert isinstance(process, Process)
         self._process = process
         self.url = url
         self.epoch = 0
-        self._report = scheduler_link._Requester(self, "report", report_deadline_s)
-        self._poll = scheduler_link._Requester(self, "poll", scheduler_link.POLL_DEADLINE_S)
+        self._report = scheduler_link._Requester(self, "report", scheduler_link.report_pace(scheduler_link.LEASE_S))
+        self._poll = scheduler_link._Requester(self, "poll", scheduler_link.poll_pace(scheduler_link.LEASE_S))
         self._polling = None
         self._said: dict[Fence, dict[int, bytes]] = {}
 

@@ -91,7 +91,7 @@ class JobPlan:
     retry: bool = False
     """Quarantined items are put back once."""
     twins: bool = False
-    """A place for idempotent=True, which changes nothing before twins are built."""
+    """idempotent=True: a straggler may run on two nodes at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,12 +182,13 @@ def _draw_job(dice: random.Random, number: int, until_s: float) -> JobPlan:
         crashes=dice.choice((0, 0, 5, 20)),
         max_failures=dice.randint(0, 5) if dice.random() < 0.1 else None,
         retry=dice.random() < 0.15,
-        twins=dice.random() < 0.1,
     )
     if kind == "killer":
         plan = replace(plan, killers=20, kill_after_s=dice.choice((0.0, 0.0, 0.003, 0.5)), items=max(10, plan.items))
     if kind == "hanging":
         plan = replace(plan, hangs=20, timeout_s=dice.uniform(0.5, 2.0), item_s=min(plan.item_s, 0.1))
+    if kind == "plain" and dice.random() < 0.25:
+        plan = replace(plan, twins=True, items=min(plan.items, 12), item_s=dice.choice((0.5, 1.5, 4.0)))
     if dice.random() < 0.12:
         plan = replace(plan, cancel_at_s=dice.uniform(0, until_s))
     if dice.random() < 0.2:

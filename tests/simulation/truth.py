@@ -148,6 +148,8 @@ class Truth:
         if earlier.result not in ("", "value") or story is None or story.leased_at is None:
             return
         same = earlier.fence == fence
+        if self.plan_of(job).twins and not same:
+            return  # That there are two live fences at most, the store asserts.
         if earlier.generation != self.job_of(job).last.generation or self.was_away(earlier.node, story.at):
             return
         now = self.fences.get(fence)
