@@ -28,6 +28,8 @@ from windrow.run.spec import OUTPUT_BYTES, OUTPUT_BYTES_MAX, PLACE, encode_spec,
 
 CANCEL_S = 15.0
 """How long a cancelled job may take to stand still before its state is told as it is then."""
+NAME_CHARS = 40
+"""Of the job, where no name is given: it stands before every line of progress."""
 _BEHIND = "put -- before the command: windrow run [FLAGS] -- COMMAND {}"
 
 
@@ -60,6 +62,7 @@ class _Showing:
 @windrow_command("run", _RunCommand)
 @click.option("--each-line", metavar="FILE", help="Run the command once for each line; - is standard input.")
 @click.option("--range", "span", metavar="A:B[:STEP]", help="Run the command once for each number of a range.")
+@click.option("--every-node", is_flag=True, hidden=True, help="Refused: see the message.")
 @click.option("--replace", "-I", "place", metavar="TEXT", default=PLACE, help="What the item replaces instead of {}.")
 @click.option("--no-append", is_flag=True, help="Without {} in the command: do not put the item behind it.")
 @click.option("--cwd", metavar="DIR", help="The folder to run in; without: this one, on nodes that have it.")
@@ -89,6 +92,7 @@ def run_command(
     command: tuple[str, ...],
     each_line: str | None,
     span: str | None,
+    every_node: bool,
     place: str,
     no_append: bool,
     cwd: str | None,
@@ -109,6 +113,11 @@ def run_command(
     executed as they are, without a shell. One word in quotes that is a line for the shell is run by sh -c, with {}
     quoted. Ctrl-C cancels.
     """
+    if every_node:
+        raise UsageError(
+            "--every-node is not there yet: a job cannot say on which node an item runs; start nodes with a queue "
+            "each (windrow node --queues NAME) and run the command once for each with --queue NAME"
+        )
     if output is not None and no_output:
         raise UsageError("--output and --no-output: give one of them")
     if key == "":
@@ -139,7 +148,7 @@ def _open(config: Config, own: bool) -> AbstractContextManager[ClientPort]:
 
 def _name(command: tuple[str, ...]) -> str:
     line = " ".join(" ".join(command).split())
-    return line if len(line) <= 60 else line[:59] + "…"
+    return line if len(line) <= NAME_CHARS else line[: NAME_CHARS - 1] + "…"
 
 
 def _items(spec: bytes, lines: Iterable[object] | None) -> Iterator[object]:
@@ -178,8 +187,8 @@ def _follow(common: Common, job: JobPort, showing: _Showing, own: bool) -> int:
     note(summary(status))
     if output.cut:
         note(
-            f"windrow: of {count(output.cut)} outputs the middle was left out; --output-bytes keeps more, "
-            "or let the command write into a file"
+            f"windrow: outputs that were too long and lost their middle: {count(output.cut)}; --output-bytes keeps "
+            "more, or let the command write into a file"
         )
     if status.failed and not own:
         note(f"windrow: see why with: windrow failures {job.id}; run them again with: windrow retry {job.id}")
