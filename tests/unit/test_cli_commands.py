@@ -106,6 +106,9 @@ class Job:
                 raise outcome
             yield outcome
 
+    def as_completed(self) -> Iterator[tuple[int, object]]:
+        yield from reversed(list(enumerate(self.outcomes)))
+
     def failures(self) -> Iterator[FailureInfo]:
         return iter(self.failed)
 
@@ -862,7 +865,7 @@ def exporting(client: type[Client], monkeypatch: pytest.MonkeyPatch) -> types.Si
     stub.start_export, stub.ExportSpec = start_export, dict
     monkeypatch.setitem(sys.modules, "windrow.export", stub)
     monkeypatch.setattr(importlib.import_module("windrow"), "local", local, raising=False)
-    monkeypatch.setattr("windrow.cli.commands.export.something_listens", lambda _: False)
+    monkeypatch.setattr("windrow.cli.connect.something_listens", lambda _: False)
     return stub
 
 
@@ -901,9 +904,9 @@ def test_export_starts_a_cluster_of_its_own_only_where_none_was_named(
     result = windrow("export", "a.csv", "b.csv")
     assert len(exporting.embedded) == 1
     assert [line for line in result.stderr.splitlines() if "a cluster of my own" in line]
-    monkeypatch.setattr("windrow.cli.commands.export.something_listens", lambda _: True)
+    monkeypatch.setattr("windrow.cli.connect.something_listens", lambda _: True)
     windrow("export", "a.csv", "b.csv")
-    monkeypatch.setattr("windrow.cli.commands.export.something_listens", lambda _: False)
+    monkeypatch.setattr("windrow.cli.connect.something_listens", lambda _: False)
     monkeypatch.setenv("WINDROW_URL", "tcp://named:1")
     windrow("export", "a.csv", "b.csv")
     assert len(exporting.embedded) == 1

@@ -5,17 +5,15 @@ from __future__ import annotations
 import csv
 import shlex
 import sys
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import click
 
-from windrow.cli.connect import begin_export, open_client, open_embedded, something_listens
-from windrow.cli.flags import Common, url_is_given, windrow_command
+from windrow.cli.connect import begin_export, needs_own_cluster, open_client, open_own_cluster
+from windrow.cli.flags import Common, windrow_command
 from windrow.cli.output import count, duration, note, print_json, printable, size
 from windrow.cli.ports import ClientPort, ExportProgressPort, ExportRunPort, ExportSummaryPort
 from windrow.cli.progress import Progress, make_progress
-from windrow.common.config import Config
 from windrow.common.errors import UsageError, WindrowError
 
 STEP_S = 0.3
@@ -68,7 +66,8 @@ def export_command(
     }
     if segment_bytes is not None:
         spec["segment_bytes"] = segment_bytes
-    with _cluster(common.config()) as client:
+    config = common.config()
+    with open_own_cluster(config) if needs_own_cluster(config) else open_client(config) as client:
         return _export(common, client, spec)
 
 
@@ -79,18 +78,6 @@ def _split(columns: str) -> tuple[str, ...]:
     except csv.Error as error:
         raise UsageError(f"--columns {columns}: {error}") from None
     return tuple(name.strip() for name in rows[0]) if rows else ()
-
-
-@contextmanager
-def _cluster(config: Config) -> Generator[ClientPort]:
-    """The cluster that is configured or runs here; else one of its own, said in a line."""
-    if url_is_given(config) or something_listens(config.client.url):
-        with open_client(config) as client:
-            yield client
-        return
-    note(f"windrow: nothing answers at {config.client.url} and no --url is given: using a cluster of my own for this")
-    with open_embedded(config.node.slots) as client:
-        yield client
 
 
 def _export(common: Common, client: ClientPort, spec: Mapping[str, object]) -> int:
