@@ -11,6 +11,7 @@ READY := $(VENV)/.ready
 APT := DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends
 PYTEST := $(RUN) -m pytest
 SEEDS ?= 200
+FIRST_SEED ?= 0
 export PYTHONDONTWRITEBYTECODE ?= 1
 
 .PHONY: help install demo test test-system check format sim clean rabbitmq system-packages
@@ -65,8 +66,8 @@ format: $(READY) ## Put the code into shape.
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-sim: $(READY) ## Run the simulation alone: make sim SEEDS=500.
-	WINDROW_SIM_SEEDS=$(SEEDS) $(PYTEST) -q tests/simulation
+sim: $(READY) ## Run the simulation alone, on all cores: make sim SEEDS=500 FIRST_SEED=0.
+	$(RUN) -m tests.simulation $(FIRST_SEED) --seeds $(SEEDS)
 
 clean: ## Remove what the targets above have made.
 	rm -rf $(VENV) build dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -12,6 +12,8 @@ WindrowError
 ├── TaskFailed             the task's: an item ended with a failure
 ├── Retry                  raised by a task: try this item again
 ├── NodeUnfit              raised by a task: this node cannot do this item, another may
+├── CommandFailed          raised by the task of `windrow run`: the command did not exit with 0
+│   └── CommandTimeout
 ├── SoftTimeout            raised inside a task: its soft time limit is over
 ├── Unreachable            the network's: try again later
 │   ├── SchedulerUnreachable
@@ -112,6 +114,23 @@ class NodeUnfit(WindrowError):
     """
 
     code = "node_unfit"
+
+
+class CommandFailed(WindrowError):
+    """A command of `windrow run` could not be started, or has not exited with 0."""
+
+    code = "command_failed"
+
+    def __init__(self, message: str = "", log: str = "") -> None:
+        super().__init__(message)
+        self.log = log
+        """The last lines that it printed."""
+
+
+class CommandTimeout(CommandFailed, TimeoutError):
+    """A command of `windrow run` has run for longer than it may."""
+
+    code = "command_timeout"
 
 
 class SoftTimeout(WindrowError, TimeoutError):

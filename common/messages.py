@@ -80,6 +80,9 @@ class NodeHello:
     errors: Annotated[tuple[SourceError, ...], Longest(256)] = ()
     holds: Fences = ()
     version: Name = ""
+    seq: Count = 0
+    """From the same count as Report.seq: a copy that comes late says nothing about what the node holds now. 0: not
+    counted, always taken."""
 
 
 @dataclass(frozen=True, slots=True)

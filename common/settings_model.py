@@ -167,6 +167,7 @@ class NodeSection(_Section):
     )
     tasks: Names = Field(default=(), description="modules, packages, or files ./my.py that define tasks")
     allow: Names = Field(default=(), description="modules whose plain functions may be called")
+    allow_commands: bool = Field(default=False, description="true or false")
     amqp_url: str = Field(
         default="", description="the address of a RabbitMQ, amqp://… or amqps://…, or empty for scheduler.amqp_url"
     )
@@ -264,6 +265,8 @@ def show(value: object) -> str:
     """A setting's value on one line, without passwords."""
     if value is None:
         return "off"
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, tuple):
         return redact_url(",".join(str(part) for part in value))  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     if isinstance(value, dict):

@@ -11,6 +11,9 @@ JobId = NewType("JobId", str)
 NodeId = NewType("NodeId", str)
 """Random, lives in the node's state folder."""
 
+COMMAND_TASK = "windrow.run:command"
+"""The task of `windrow run`, which only nodes with --allow-commands offer."""
+
 
 class Range(NamedTuple):
     """A half-open interval [start, stop) of item indexes of one job."""

@@ -37,8 +37,9 @@ from windrow.node.workbench import NEWS_NOW_S, SPOOLED, Workbench
 log = structlog.get_logger()
 
 _LOAD_S = 1.0
-_SPOOL_SEQ = 1 << 40
-"""Reports made from the spool are numbered above all that the older boot can have sent."""
+_SPOOL_SEQ = 0
+"""Of reports made from the spool: below all that the older boot has sent, for they tell of outcomes alone. What they
+do not name was not dropped by a node that is alive: the hello that follows says so, and whom that may be blamed on."""
 _REFUSED_PAUSE_S = 1.0
 _POLL_PAUSE_S = 0.05
 """Between polls that are answered with nothing to do."""
@@ -127,20 +128,21 @@ class Reporter:
         self._spool.forget_old()
 
     async def _send_spooled(self, boot: str, fences: dict[Fence, None], reports: list[ChunkReport]) -> None:
-        self._seq += 1
         holds = tuple(fences)[:RUNS_MAX]
-        report = Report(self._identity.node, boot, _SPOOL_SEQ + self._seq, holds=holds, chunks=tuple(reports))
+        report = Report(self._identity.node, boot, _SPOOL_SEQ, holds=holds, chunks=tuple(reports))
         await self._link.report(report)
 
     async def join(self) -> None:
         """Say hello and follow the welcome; raises what it was refused with."""
         self._hello_due = False
         settings, bench = self._settings, self._bench
+        self._seq += 1
         welcome = await self._link.hello(
             NodeHello(
                 node=self._identity.node, boot=self._identity.boot, name=settings.name, host=socket.gethostname(),
                 pid=os.getpid(), slots=settings.slots, queues=settings.queues, labels=settings.labels,
                 tasks=bench.tasks, errors=bench.errors, holds=bench.book.holds, version=_version(),
+                seq=self._seq,
             )
         )  # fmt: skip
         await self._follow_welcome(welcome)

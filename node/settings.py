@@ -20,6 +20,8 @@ class NodeSettings:
     """Only used where the scheduler says that chunks come by RabbitMQ."""
     tasks: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
+    allow_commands: bool = False
+    """Whether jobs of shell commands may run here."""
     queues: tuple[str, ...] = ("default",)
     labels: dict[str, str] = field(default_factory=dict[str, str])
     grace_s: float = 30.0

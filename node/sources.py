@@ -18,8 +18,10 @@ from windrow.common.limits import NAME_CHARS_MAX
 from windrow.common.messages import SourceError, TaskInfo
 from windrow.common.options import Options
 from windrow.common.tasks import registered_tasks
+from windrow.common.words import COMMAND_TASK
 
 BUILTIN_SOURCE = "windrow.export.tasks"
+COMMAND_SOURCE = "windrow.run.tasks"
 TASKS_MAX = 10_000
 ERRORS_MAX = 256
 _ERROR_CHARS_MAX = 1_000
@@ -37,7 +39,7 @@ class Loaded:
     errors: tuple[SourceError, ...]
 
 
-def load_sources(sources: Iterable[str], allow: Iterable[str]) -> Loaded:
+def load_sources(sources: Iterable[str], allow: Iterable[str], *, allow_commands: bool = False) -> Loaded:
     """Import everything; what fails is told in `errors` and hides nothing else."""
     # First, as for a script of the user's own: a project's `common` is meant before anybody else's.
     if not {"", os.getcwd()} & set(sys.path):
@@ -46,11 +48,15 @@ def load_sources(sources: Iterable[str], allow: Iterable[str]) -> Loaded:
     for source in sources:
         _attempt(source, _load_source, errors)
     _load_builtin(errors)
+    if allow_commands:
+        _attempt(COMMAND_SOURCE, importlib.import_module, errors)
     functions: dict[str, Function] = {}
     options: dict[str, Options] = {}
     for module in allow:
         _attempt(module, lambda name: functions.update(_plain_functions(name)), errors)
     for name, task in registered_tasks().items():
+        if name == COMMAND_TASK and not allow_commands:
+            continue  # Some module of the user's has imported it: that is no leave to run commands.
         functions[name] = task.function
         options[name] = task.task_options
     versions = _Versions()

@@ -7,7 +7,7 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 
-from windrow.common.errors import NodeUnfit, Retry, SoftTimeout
+from windrow.common.errors import CommandFailed, CommandTimeout, NodeUnfit, Retry, SoftTimeout
 from windrow.common.limits import NAME_CHARS_MAX, TEXT_CHARS_MAX
 from windrow.common.messages import ItemFailure
 from windrow.common.options import type_name
@@ -17,20 +17,33 @@ _BASES_MAX = 64
 _AFTER_S_MAX = 366 * 86400.0
 _OWN_FILES = frozenset(str(Path(__file__).with_name(name)) for name in ("worker.py", "soft_limit.py"))
 
-_KINDS = ((SoftTimeout, FailureKind.TIMEOUT), (NodeUnfit, FailureKind.UNFIT))
+_KINDS = (
+    (SoftTimeout, FailureKind.TIMEOUT),
+    (CommandTimeout, FailureKind.TIMEOUT),
+    (NodeUnfit, FailureKind.UNFIT),
+)
 
 
 def failure_of(index: int, error: BaseException) -> ItemFailure:
     """The task has raised this."""
+    if isinstance(error, CommandFailed):
+        # Nobody's Python went wrong: what the command itself has said takes the traceback's place.
+        return ItemFailure(
+            index, _kind_of(error), _name(type(error)), cut_text(_text_of(error)),
+            bases=find_bases(type(error)), log=cut_text(error.log),
+        )  # fmt: skip
     try:
         lines = "".join(traceback.format_exception(type(error), error, _from_task(error.__traceback__)))
     except Exception:
         lines = ""
-    kind = next((kind for base, kind in _KINDS if isinstance(error, base)), FailureKind.ERROR)
     return ItemFailure(
-        index, kind, _name(type(error)), cut_text(_text_of(error)), cut_text(lines),
+        index, _kind_of(error), _name(type(error)), cut_text(_text_of(error)), cut_text(lines),
         bases=find_bases(type(error)), after_s=_find_after_s(error),
     )  # fmt: skip
+
+
+def _kind_of(error: BaseException) -> FailureKind:
+    return next((kind for base, kind in _KINDS if isinstance(error, base)), FailureKind.ERROR)
 
 
 def unsendable(index: int, value: object, error: Exception) -> ItemFailure:

@@ -46,7 +46,9 @@ class Workbench:
         self.errors: tuple[SourceError, ...] = ()
         self.loaded = False
         """Whether a worker has told what there is."""
-        self.pool = WorkerPool(settings.slots, settings.url, Setup(settings.tasks, settings.allow), self)
+        self.pool = WorkerPool(
+            settings.slots, settings.url, Setup(settings.tasks, settings.allow, settings.allow_commands), self
+        )
         self.limits = Limits(settings, self.pool, self.book)
         self._feed_s = settings.feed_s
         self._cancel_grace_s = settings.cancel_grace_s

@@ -56,7 +56,7 @@ class Worker:
         setup = self._link.receive()
         if not isinstance(setup, Setup):
             return
-        loaded = load_sources(setup.sources, setup.allow)
+        loaded = load_sources(setup.sources, setup.allow, allow_commands=setup.allow_commands)
         self._functions = {name: _synchronous(function) for name, function in loaded.functions.items()}
         _prepare_logger()
         serve_current(self._find_current)

@@ -23,6 +23,7 @@ class Setup:
 
     sources: tuple[str, ...]
     allow: tuple[str, ...]
+    allow_commands: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -141,6 +141,9 @@ class AmqpDispatch:
 
     def settle(self, fence: Fence, node: NodeId) -> None:
         """The broker keeps the message until the node acks it: nothing to do."""
+
+    def settle_others(self, live: Collection[Fence]) -> None:
+        """As above: what is dead is acked by its node when the scheduler says so."""
 
     def offered(self, node: NodeId, holds: frozenset[Fence]) -> list[bytes]:
         return []

@@ -24,6 +24,7 @@ from windrow.scheduler.core.commands import (
     TellNode,
 )
 from windrow.scheduler.core.events import Asked, Change, DependencyKnown, Event, Recalled, Tick
+from windrow.scheduler.core.machines import ChunkState
 from windrow.scheduler.core.reactor import apply
 from windrow.scheduler.core.records import PutFailure, PutInput, PutValues, Record, SetJob
 from windrow.scheduler.core.recovery import rebuild
@@ -109,6 +110,9 @@ class Engine:
         self.state.broker_up, self.state.broker_detail = before.broker_up, before.broker_detail
         # Fences of this epoch that were never committed may be on their way: their numbers are not used again.
         self.state.counter = before.counter
+        # A commit that was made and not answered has not told the dispatch what it settled.
+        waiting = [fence for fence, chunk in self.state.chunks.items() if chunk.state is not ChunkState.LEASED]
+        self._dispatch.settle_others(frozenset(waiting))
 
     def _recall_for(self, change: Change, now: Now) -> None:
         """Fetch what the change speaks of and the core no longer has."""

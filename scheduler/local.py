@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 from windrow.common.limits import MESSAGE_BYTES_MAX
+from windrow.common.messages import CHUNKS
 from windrow.common.words import Fence, NodeId
 from windrow.scheduler.core.events import BrokerChanged, QueueSeen, Sent, Unsent
 from windrow.scheduler.ports import ChunkMessage, DispatchEvent
@@ -14,13 +17,23 @@ OFFER_BYTES_MAX = MESSAGE_BYTES_MAX // 2
 """Chunks in one answer; the rest of it must fit beside them."""
 
 
+@dataclass(slots=True)
+class _Waiting:
+    """One chunk in an outbox."""
+
+    body: bytes
+    offered: bool = False
+    """It has left in an answer, and may have come."""
+    leased_first: bool = False
+
+
 class LocalDispatch:
     """An outbox for each node, in memory: the store is the truth, and what is lost with it is placed again."""
 
     kind: str = "local"
 
     def __init__(self) -> None:
-        self._outboxes: dict[NodeId, dict[Fence, bytes]] = {}
+        self._outboxes: dict[NodeId, dict[Fence, _Waiting]] = {}
         self._telling = Telling()
 
     async def start(self, on_event: Callable[[DispatchEvent], None]) -> None:
@@ -35,7 +48,7 @@ class LocalDispatch:
             reason = f"the chunk message has {len(message.body)} bytes; at most {OFFER_BYTES_MAX} travel"
             self._telling.tell(Unsent(message.fence, reason))
             return
-        self._outboxes.setdefault(message.node, {})[message.fence] = message.body
+        self._outboxes.setdefault(message.node, {})[message.fence] = _Waiting(message.body)
         self._telling.tell(Sent(message.fence))
 
     def open_node(self, node: NodeId) -> None:
@@ -47,17 +60,29 @@ class LocalDispatch:
     def settle(self, fence: Fence, node: NodeId) -> None:
         self._outboxes.get(node, {}).pop(fence, None)
 
+    def settle_others(self, live: Collection[Fence]) -> None:
+        for node, outbox in self._outboxes.items():
+            for fence in [fence for fence in outbox if fence not in live]:
+                self.settle(fence, node)
+
     def offered(self, node: NodeId, holds: frozenset[Fence]) -> list[bytes]:
-        """In the order of dispatch, but for what the node holds; the rest of a long outbox comes with a later poll."""
+        """In the order of dispatch, but for what the node holds; the rest of a long outbox comes with a later poll.
+
+        What is offered again may have started, and have taken the node with it: it is leased before it starts, as
+        RabbitMQ's redelivered messages are, or nobody would ever be blamed for it.
+        """
         bodies: list[bytes] = []
         room = OFFER_BYTES_MAX
-        for fence, body in self._outboxes.get(node, {}).items():
+        for fence, waiting in self._outboxes.get(node, {}).items():
             if fence in holds:
                 continue
-            if len(body) > room:
+            if len(waiting.body) > room:
                 break
-            room -= len(body)
-            bodies.append(body)
+            room -= len(waiting.body)
+            if waiting.offered and not waiting.leased_first:
+                waiting.body, waiting.leased_first = _leased_first(waiting.body), True
+            waiting.offered = True
+            bodies.append(waiting.body)
         return bodies
 
     def watch_queues(self, nodes: Sequence[NodeId]) -> None:
@@ -66,3 +91,7 @@ class LocalDispatch:
 
     def queue_name(self, node: NodeId) -> str:
         return ""
+
+
+def _leased_first(body: bytes) -> bytes:
+    return CHUNKS.encode(dataclasses.replace(CHUNKS.decode(body), lease_first=True))

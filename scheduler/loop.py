@@ -38,7 +38,7 @@ from windrow.scheduler.control import ControlSocket, Peer, Request
 from windrow.scheduler.core.events import BrokerChanged, Change, ClockGap, Event
 from windrow.scheduler.core.leases import nodes_to_look_at
 from windrow.scheduler.core.state import CoreSettings
-from windrow.scheduler.engine import Engine, Turn, read_clocks
+from windrow.scheduler.engine import Clock, Engine, Turn, read_clocks
 from windrow.scheduler.parking import Answered, ParkedClients, ParkedNodes
 from windrow.scheduler.ports import Dispatch, DispatchEvent
 from windrow.scheduler.reading import Question, Reader
@@ -60,12 +60,20 @@ RELOAD_BACKOFF_S = (0.1, 5.0)
 class SchedulerLoop:
     """One scheduler at work: `start`, wait for `ended`, `stop`."""
 
-    def __init__(self, core: CoreSettings, store: SqlStore, dispatch: Dispatch, control: ControlSocket) -> None:
+    def __init__(
+        self,
+        core: CoreSettings,
+        store: SqlStore,
+        dispatch: Dispatch,
+        control: ControlSocket,
+        clock: Clock = read_clocks,
+    ) -> None:
         self._store = store
         self._dispatch = dispatch
         self._control = control
-        self.engine = Engine(store, dispatch, core)
-        self.started_mono = started = read_clocks().mono
+        self._clock = clock
+        self.engine = Engine(store, dispatch, core, clock)
+        self.started_mono = started = clock().mono
         self.reader = Reader(self.engine, store, windrow_version(), started)
         self._nodes = ParkedNodes(self.engine, dispatch)
         self._clients = ParkedClients(self.engine, store)
@@ -103,7 +111,7 @@ class SchedulerLoop:
             if node.chunks:
                 self._dispatch.open_node(node.id)
         # Every lease gets its full period from here: the sockets are open now, and nothing was heard before.
-        self._last_turn = read_clocks().mono
+        self._last_turn = self._clock().mono
         self._control.start(self._loop, self._on_ready)
         self._arm()
 
@@ -133,7 +141,7 @@ class SchedulerLoop:
     def _arm(self) -> None:
         if self._loop is not None:
             due = self.engine.state.due
-            wait = TICK_S if not due else min(TICK_S, max(0.001, due[0][0] - read_clocks().mono))
+            wait = TICK_S if not due else min(TICK_S, max(0.001, due[0][0] - self._clock().mono))
             self._timer = self._loop.call_later(wait, self._on_timer)
 
     def _on_timer(self) -> None:
@@ -144,7 +152,7 @@ class SchedulerLoop:
             self._arm()
 
     def _on_time(self) -> None:
-        now = read_clocks()
+        now = self._clock()
         if now.mono - self._looked > LOOK_EVERY_S:
             self._looked = now.mono
             self._dispatch.watch_queues(nodes_to_look_at(self.engine.state, now))
@@ -154,7 +162,7 @@ class SchedulerLoop:
             self._checkpoint()
         notify("WATCHDOG=1")
         self._on_ready()
-        now = read_clocks()
+        now = self._clock()
         if not self.failed:
             # After a failed turn the core says what was never committed, until it is loaded anew.
             self._answer_all(self._nodes.answer(None, now.mono))
@@ -162,7 +170,11 @@ class SchedulerLoop:
 
     def _check(self) -> None:
         try:
+            if not self.failed:
+                self._store.check_reign()
             self.engine.check()
+        except EpochLost as error:
+            self._on_epoch_lost(error)
         except StoreError as error:
             self._on_failed_turn(error, [])
 
@@ -180,7 +192,7 @@ class SchedulerLoop:
         self._checkpointing = self._loop.run_in_executor(None, checkpoint)
 
     def _turn(self, requests: list[Request]) -> None:
-        now = read_clocks()
+        now = self._clock()
         if now.mono - self._last_turn > GAP_S:
             self._news.insert(0, ClockGap(now.mono - self._last_turn))
         self._last_turn = now.mono
@@ -194,8 +206,7 @@ class SchedulerLoop:
         try:
             done = self.engine.turn(changes, news)
         except EpochLost as error:
-            log.critical("another scheduler reigns over this store: stopping", action="epoch_lost", detail=str(error))
-            self.end(1)
+            self._on_epoch_lost(error)
             return
         except (StoreError, InvariantBroken) as error:
             self._on_failed_turn(error, news)
@@ -254,7 +265,7 @@ class SchedulerLoop:
             if isinstance(message, NodeWelcome) and isinstance(change, NodeHello):
                 message = dataclasses.replace(message, queue=self._dispatch.queue_name(change.node))
             self._control.answer(peer, message)
-        now = read_clocks()
+        now = self._clock()
         self.reader.messages_refused = self._control.refused
         for peer, question in questions:
             self._control.answer(peer, self.reader.answer(question, now))
@@ -280,6 +291,10 @@ class SchedulerLoop:
         for peer, message in answers:
             self._control.answer(peer, message)
 
+    def _on_epoch_lost(self, error: EpochLost) -> None:
+        log.critical("another scheduler reigns over this store: stopping", action="epoch_lost", detail=str(error))
+        self.end(1)
+
     def _on_failed_turn(self, error: WindrowError, news: list[Event]) -> None:
         """Nobody of this turn is told what came of it: they ask again. The core is loaded anew from what is durable.
 
@@ -298,7 +313,7 @@ class SchedulerLoop:
         self._failures += 1
         low, high = RELOAD_BACKOFF_S
         wait = min(high, low * 2.0 ** min(self._failures, 10))
-        self._resume_at = read_clocks().mono + wait
+        self._resume_at = self._clock().mono + wait
         self.failed = str(error)
         log.error(
             "a commit failed: refusing new work, trying again", action="commit_failed", detail=str(error), wait_s=wait
@@ -306,7 +321,7 @@ class SchedulerLoop:
 
     def _try_again(self, changes: list[tuple[int, Change]]) -> bool:
         """While commits fail: refuse new work, keep silent to nodes (they keep their outcomes), reload when due."""
-        if read_clocks().mono >= self._resume_at:
+        if self._clock().mono >= self._resume_at:
             try:
                 trouble = self._store.check()
                 if trouble:
@@ -332,7 +347,7 @@ class SchedulerLoop:
 
     def _answer_in_trouble(self, questions: list[tuple[Peer, Question]]) -> None:
         """The core may hold what was never committed: how the store is can be told, and nothing of jobs and nodes."""
-        now = read_clocks()
+        now = self._clock()
         why = f"the store cannot be written ({self.failed}): nothing is told of jobs until it can, try again later"
         for peer, question in questions:
             known = isinstance(question, Health)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,6 +31,10 @@ class Store(Protocol):
 
     def commit(self, records: Sequence[Record]) -> None:
         """Write all or nothing, durable on return. StoreFailed: nothing was written. EpochLost: another one reigns."""
+        ...
+
+    def check_reign(self) -> None:
+        """EpochLost where another scheduler has taken the store over: one that writes nothing would never notice."""
         ...
 
     def find_job(self, job: JobId) -> StoredJob | None:
@@ -128,6 +132,10 @@ class Dispatch(Protocol):
 
     def settle(self, fence: Fence, node: NodeId) -> None:
         """The fence is leased or dead: `local:` need not offer it any more."""
+        ...
+
+    def settle_others(self, live: Collection[Fence]) -> None:
+        """The state was loaded anew: whatever is not among these is leased or dead."""
         ...
 
     def offered(self, node: NodeId, holds: frozenset[Fence]) -> list[bytes]:

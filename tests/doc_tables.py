@@ -43,6 +43,7 @@ MEANINGS = {
     "node.labels": "Shown with the node.",
     "node.tasks": "What the workers import to find tasks.",
     "node.allow": "Modules whose own plain functions may be called without the decorator.",
+    "node.allow_commands": "Whether jobs of shell commands (`windrow run`) may run on this node.",
     "node.amqp_url": "RabbitMQ as seen from the node, where that differs from the scheduler's.",
     "node.grace_s": "After SIGTERM: time for items at work to finish; then they are cut off and run elsewhere.",
     "node.spool_bytes_max": "Outcomes on disk that the scheduler has not taken yet; beyond it no new work is started.",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from tests.simulation.model_store import ModelStore
 from windrow.common.blocks import slice_block
-from windrow.common.errors import StoreError
+from windrow.common.errors import EpochLost, StoreError
 from windrow.common.messages import ANSWERS, FailureInfo, InputSlice, JobInfo, ValueRun
 from windrow.common.words import FailureKind, Fence, JobId, NodeId, Now
 from windrow.scheduler.control import Peer, Request
@@ -119,6 +119,11 @@ class RimStore:
         (no,) = [each.put.no for each in self.model.jobs.values() if each.put.id == job]
         return len(self.news.get(no, [])) - 1
 
+    def check_reign(self) -> None:
+        """Nobody else is there, unless commits say so."""
+        if isinstance(self.fail_commit, EpochLost):
+            raise self.fail_commit
+
     def check(self) -> str:
         return self.trouble
 
@@ -158,6 +163,9 @@ class RimDispatch:
 
     def settle(self, fence: Fence, node: NodeId) -> None:
         self.story.append(("settle", fence))
+
+    def settle_others(self, live: Collection[Fence]) -> None:
+        self.story.append(("settle others", tuple(sorted(live))))
 
     def offered(self, node: NodeId, holds: frozenset[Fence]) -> list[bytes]:
         return [body for fence, body in self.offers.get(node, {}).items() if fence not in holds]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from windrow.common.words import JobId, JobState, Now
+from windrow.common.words import COMMAND_TASK, JobId, JobState, Now
+from windrow.scheduler.core.jobs import ALLOW_COMMANDS
 from windrow.scheduler.core.machines import ChunkState, NodeState
 from windrow.scheduler.core.planning import ITEM_OVERHEAD_S, has_credit, is_able
 from windrow.scheduler.core.state import Chunk, Job, Node, State
@@ -91,6 +92,8 @@ def _no_node(state: State, job: Job) -> list[str]:
     if not offering:
         errors = [f"{node.name}: {each.source}: {each.error}" for node in serving for each in node.errors]
         told = f"; import errors: {'; '.join(errors)}" if errors else ""
+        if job.task == COMMAND_TASK:
+            return [f"no node of queue {queue!r} runs commands; {ALLOW_COMMANDS}{told}"]
         return [f"no node of queue {queue!r} offers the task {job.task!r}; start one with --tasks{told}"]
     if not fit:
         return _left_out(state, job)

@@ -22,7 +22,7 @@ from windrow.common.messages import (
 )
 from windrow.common.options import Options, decide, over
 from windrow.common.ranges import RangeSet
-from windrow.common.words import JobId, JobState, Now, Range
+from windrow.common.words import COMMAND_TASK, JobId, JobState, Now, Range
 from windrow.scheduler.core.commands import JobEnded
 from windrow.scheduler.core.inputs import InputBlock
 from windrow.scheduler.core.machines import JobTrigger, NodeState
@@ -39,6 +39,7 @@ from windrow.scheduler.core.state import (
 )
 
 _DIGEST_BYTES = 16
+ALLOW_COMMANDS = "start one with --allow-commands, or set node.allow_commands"
 
 
 def on_start_job(state: State, asked: StartJob, now: Now, out: Out) -> Started | Refused:
@@ -135,6 +136,8 @@ def _task_refusal(state: State, asked: StartJob) -> Refused | None:
     serving = [node for node in state.nodes.values() if node.state is NodeState.ALIVE and queue in node.queues]
     if not serving or any(asked.task in node.tasks for node in serving):
         return None
+    if asked.task == COMMAND_TASK:
+        return Refused("unknown_task", f"no node of queue {queue!r} runs commands; {ALLOW_COMMANDS}")
     offered = sorted({name for node in serving for name in node.tasks})
     near = difflib.get_close_matches(asked.task, offered, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]}?" if near else "see `windrow nodes`; start a node with --tasks"
@@ -175,8 +178,8 @@ def forget_job(state: State, job: Job) -> None:
 
 
 def _make_pending(state: State, job: Job, start: int, stop: int, delay_s: float, now: Now) -> float | None:
-    """New items are pending, or delayed until the instant (wall) that is returned."""
-    if delay_s > 0:
+    """New items are pending, or delayed until the instant (wall) that is returned; none at all wait for nothing."""
+    if delay_s > 0 and start < stop:
         due = due_at(now.mono, delay_s)
         delay(state, job, start, stop, due)
         return now.wall + due - now.mono

@@ -46,6 +46,7 @@ from windrow.scheduler.core.state import (
 from windrow.scheduler.core.twins import close_twin, ends_for_twin
 from windrow.scheduler.core.unfit import on_unfit, stop_if_no_node_is_left
 
+FORMER_BOOTS_MAX = 8
 KEY_ID = 1
 """Of the nodes' signing keys; it grows when keys are rotated."""
 
@@ -58,16 +59,23 @@ def on_node_hello(state: State, hello: NodeHello, now: Now, out: Out) -> NodeWel
             f"node {hello.name} ({hello.node}) is alive on {node.host} already: two daemons share one state folder's "
             "identity; give each its own --state",
         )
+    if node is not None and _is_late(node, hello):
+        return _welcome(state, node)
     if node is None:
         node = state.nodes[hello.node] = Node(hello.node, hello.name, hello.host, NodeState.EXPECTED, now.mono)
     rebooted = node.boot != hello.boot
+    if rebooted and node.boot:
+        node.former_boots[node.boot] = node.seq
+        if len(node.former_boots) > FORMER_BOOTS_MAX:
+            del node.former_boots[next(iter(node.former_boots))]
     node.state = next_node_state(node.state, NodeTrigger.HELLO)
     node.name, node.host, node.boot, node.slots = hello.name, hello.host, hello.boot, hello.slots
     node.queues, node.labels, node.version = frozenset(hello.queues), hello.labels, hello.version
     node.tasks = {task.name: task for task in hello.tasks}
     node.errors, node.heard_at, node.leaving = hello.errors, now.mono, False
+    if rebooted or hello.seq:
+        node.seq = hello.seq or -1
     if rebooted:
-        node.seq = -1
         for job in state.jobs.values():
             job.unfit.pop(node.id, None)
     out.append(node_record(node, now))
@@ -75,6 +83,10 @@ def on_node_hello(state: State, hello: NodeHello, now: Now, out: Out) -> NodeWel
     _free_lost_fences(state, node, frozenset(hello.holds), now, out, rebooted=rebooted)
     node.holds = frozenset(hello.holds)
     state.plan_wanted = True
+    return _welcome(state, node)
+
+
+def _welcome(state: State, node: Node) -> NodeWelcome:
     settings = state.settings
     return NodeWelcome(
         epoch=state.epoch,
@@ -87,6 +99,16 @@ def on_node_hello(state: State, hello: NodeHello, now: Now, out: Out) -> NodeWel
         key_id=KEY_ID,
         drained=node.drained,
     )
+
+
+def _is_late(node: Node, hello: NodeHello) -> bool:
+    """A copy that was overtaken on its way: what was taken since then is not lost because it does not name it.
+
+    A boot that was succeeded and still lives says something new when it speaks: it is let in, or refused as a double.
+    """
+    if hello.boot == node.boot:
+        return 0 < hello.seq < node.seq
+    return 0 < hello.seq <= node.former_boots.get(hello.boot, 0)
 
 
 def _is_double(state: State, node: Node, hello: NodeHello, now: Now) -> bool:

@@ -176,6 +176,8 @@ class Chunk:
     """The node is asked to give back what has not started."""
     twin: Fence | None = None
     """The other live fence over the same single item; both share one `remaining`."""
+    had_twin: bool = False
+    """A fence gets one twin in its life: two that fail by turns would hand the item to and fro for ever."""
 
     @property
     def counts(self) -> bool:
@@ -205,6 +207,9 @@ class Node:
     leaving: bool = False
     """The node's own word."""
     seq: int = -1
+    """Of the last hello or report that counted."""
+    former_boots: dict[str, int] = field(default_factory=dict[str, int])
+    """The last few that were succeeded by others, with the last seq of each."""
     holds: frozenset[Fence] = frozenset()
     chunks: dict[Fence, Chunk] = field(default_factory=dict[Fence, Chunk])
     work_s: float = 0.0

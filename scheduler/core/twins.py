@@ -45,7 +45,7 @@ def _allows_twins(job: Job) -> bool:
 
 
 def _is_straggler(state: State, job: Job, chunk: Chunk, now: Now) -> bool:
-    if chunk.state is not ChunkState.LEASED or chunk.twin is not None or len(chunk.remaining) != 1:
+    if chunk.state is not ChunkState.LEASED or chunk.had_twin or len(chunk.remaining) != 1:
         return False
     item = chunk.remaining.first.start
     if item in job.suspects or job.losses_of(item):
@@ -81,6 +81,7 @@ def _place(state: State, job: Job, chunk: Chunk, node: Node, now: Now, out: Out)
 def join_twins(one: Chunk, other: Chunk) -> None:
     """From now on both are over the same item."""
     one.twin, other.twin = other.fence, one.fence
+    one.had_twin = other.had_twin = True
     other.remaining = one.remaining
 
 

@@ -103,6 +103,11 @@ class SqlStore:
             self._link.rollback()
             raise
 
+    def check_reign(self) -> None:
+        """EpochLost where another scheduler has taken the store over: one that writes nothing would never notice."""
+        self._begin()
+        self._link.rollback()
+
     def find_job(self, job: JobId) -> StoredJob | None:
         """The job with all that its sets are rebuilt from, terminal or not."""
         return self._jobs.find(job)

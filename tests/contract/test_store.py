@@ -737,6 +737,8 @@ def test_nothing_is_written_under_an_epoch_that_is_over(harness: StoreHarness, s
         store.commit([put_job(2)])
     with pytest.raises(EpochLost):
         store.load()
+    with pytest.raises(EpochLost):
+        store.check_reign()
     assert store.find_job(job_id(2)) is None
     assert "taken over" in store.check()
 

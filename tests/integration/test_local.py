@@ -57,7 +57,7 @@ def scheduler() -> Iterator[FakeScheduler]:
 def play(monkeypatch: pytest.MonkeyPatch, url: str, mood: str, mark: Path) -> list[Path]:
     folders: list[Path] = []
 
-    def command(slots: int, nodes: int, tasks: object, allow: object, folder: Path) -> list[str]:
+    def command(slots: int, nodes: int, tasks: object, allow: object, folder: Path, allow_commands: bool) -> list[str]:
         folders.append(folder)
         return [sys.executable, "-c", UP, str(folder), url, mood, str(mark)]
 
@@ -106,6 +106,9 @@ def test_the_command_line_is_that_of_windrow_up(tmp_path: Path) -> None:
         "-m", "windrow.cli", "up", "--port", "0", "--http-port", "0", "--state", str(tmp_path), "--nodes", "2",
         "--slots", "3", "--tasks", "a", "--tasks", "./b.py", "--allow", "c",
     ]  # fmt: skip
+    allowing = importlib.import_module("windrow.client.local")._command(1, 1, [], [], tmp_path, True)
+    assert "--allow-commands" in allowing
+    assert "--allow-commands" not in command
 
 
 def run_script(code: str, url: str) -> float:

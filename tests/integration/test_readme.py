@@ -145,6 +145,7 @@ def test_every_block_is_known_here() -> None:
         ("A first job", "windrow"),
         ("A first job", "python"),
         ("An export", "windrow"),
+        ("Shell commands", "ls"),
         ("The same cluster on RabbitMQ", "export"),
     ]
 
@@ -169,6 +170,17 @@ def test_the_export_runs_as_written(terminal: Terminal) -> None:
     assert "2 rows" in terminal.run(block("An export", "windrow export"))
     rows = parquet.read_table(terminal.folder / "late.parquet").to_pylist()
     assert rows == [{"carrier": "UA", "miles": 100.0}, {"carrier": "B6", "miles": 300.0}]
+    terminal.stop(up, signal.SIGINT)
+
+
+def test_the_shell_commands_run_as_written(terminal: Terminal) -> None:
+    (terminal.folder / "a b.csv").write_text("1\n")
+    up = terminal.start_up("windrow up --allow-commands")
+    terminal.run(block("Shell commands", "ls"))
+    assert (terminal.folder / "a b.csv.gz").exists()
+    assert [(terminal.folder / f"page-{page}.txt").read_text() for page in (1, 2, 3)] == [
+        "page 1\n", "page 2\n", "page 3\n",
+    ]  # fmt: skip
     terminal.stop(up, signal.SIGINT)
 
 

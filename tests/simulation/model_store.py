@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from windrow.common.blocks import check_block
+from windrow.common.blocks import check_block, slice_block
+from windrow.common.messages import FailureInfo, InputSlice, JobInfo, ValueRun
 from windrow.common.ranges import RangeSet
-from windrow.common.words import TERMINAL_STATES, FailureKind, Fence, JobId, NodeId
+from windrow.common.words import TERMINAL_STATES, FailureKind, Fence, JobId, JobState, NodeId
 from windrow.scheduler.core.records import (
     DropAttempts,
     DropChunk,
@@ -32,6 +33,7 @@ from windrow.scheduler.core.records import (
     StoredLosses,
     StoredNode,
 )
+from windrow.scheduler.ports import Page
 
 
 class ModelJob:
@@ -46,6 +48,10 @@ class ModelJob:
         self.attempts: dict[int, StoredAttempt] = {}
         self.losses: list[StoredLosses] = []
         self.kinds: dict[int, FailureKind] = {}
+        self.news: list[ValueRun | FailureInfo | None] = []
+        """Outcomes in order of commit; None: put back by a retry."""
+        self.ends: list[int] = []
+        """The generations that have ended."""
 
     @property
     def terminal(self) -> bool:
@@ -159,6 +165,8 @@ class ModelStore:
                     assert record.item not in job.failed, "an outcome came twice"
                     job.failed.add(record.item, record.item + 1)
                     job.kinds[record.item] = record.kind
+                    told = (record.kind, record.type, record.message, record.traceback, record.node, record.attempt)
+                    job.news.append(FailureInfo(record.item, *told))
             case PutAttempt():
                 self.jobs[record.no].attempts[record.item] = StoredAttempt(
                     record.item, record.attempts, record.due_wall, record.suspect
@@ -170,6 +178,9 @@ class ModelStore:
                 for part in record.ranges:
                     assert job.failed.covers(*part)
                     job.failed.remove(*part)
+                    for at, told in enumerate(job.news):
+                        if isinstance(told, FailureInfo) and part.start <= told.item < part.stop:
+                            job.news[at] = None
                     for item in range(*part):
                         job.attempts.pop(item, None)
             case DropAttempts():
@@ -188,9 +199,44 @@ class ModelStore:
             assert not job.values.overlaps(*part), "an outcome came twice"
             assert not job.failed.overlaps(*part), "an outcome came twice"
             job.values.add(*part)
+            block = slice_block(record.block, part.start - record.base, part.stop - record.base)
+            job.news.append(ValueRun(part.start, part.stop, block))
 
     def _check_end(self, job: ModelJob) -> None:
         last = job.last
+        assert last.generation not in job.ends, "a job ended twice in one generation"
+        job.ends.append(last.generation)
         assert (last.done, last.failed) == (len(job.values), len(job.failed))
         assert last.done + last.failed + last.cancelled == last.total, "an item is missing at the end"
         assert not any(chunk.no == job.put.no for chunk in self.chunks.values()), "a live fence outlives its job"
+
+    # ── What the rim reads ───────────────────────────────────────────────────────────────────────────────────────
+
+    def find_job_by_key(self, key: str) -> JobId | None:
+        return next((each.put.id for each in self.jobs.values() if each.put.key == key), None)
+
+    def find_info(self, job: JobId) -> JobInfo | None:
+        found = next((each for each in self.jobs.values() if each.put.id == job), None)
+        if found is None:
+            return None
+        put, last = found.put, found.last
+        state = JobState.RUNNING if last.state in (JobState.CANCELLING, JobState.STOPPING) else last.state
+        counts = (last.total, len(found.values), len(found.failed), last.cancelled, 0, 0)
+        return JobInfo(put.id, put.name, put.task, state, last.open, *counts, reason=last.reason)
+
+    def read_inputs(self, job: JobId, start: int, stop: int) -> tuple[InputSlice, ...]:
+        found = next(each for each in self.jobs.values() if each.put.id == job)
+        parts: list[InputSlice] = []
+        for put in found.inputs:
+            low, high = max(start, put.base), min(stop, put.base + put.count)
+            if low < high:
+                parts.append(InputSlice(low, high, slice_block(put.block, low - put.base, high - put.base)))
+        return tuple(parts)
+
+    def read_news(self, job: JobId, after: int, bytes_max: int) -> Page:
+        """One outcome, or one run of them, to a sequence number."""
+        found = next(each for each in self.jobs.values() if each.put.id == job)
+        told = found.news[after + 1 :]
+        values = tuple(each for each in told if isinstance(each, ValueRun))
+        failures = tuple(each for each in told if isinstance(each, FailureInfo))
+        return Page(values, failures, len(found.news) - 1, more=False)

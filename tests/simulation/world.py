@@ -1,591 +1,310 @@
-"""A small world around the real core: virtual clock, lossy links, a broker, nodes and a scheduler that crash.
+"""The whole world of one scenario: schedulers, broker, nodes and clients on one virtual clock, and what befalls them.
 
-Every message passes through the real codec, the invariants are checked after every step, and one seed replays a run.
+The core, the engine, the loop, the codec, the node daemon with all its parts but processes, and the streams of
+clients are the real ones; sockets, worker processes, disks and the broker are models.
 """
 
 from __future__ import annotations
 
-import functools
-import heapq
+import contextlib
 import random
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
 
+import structlog
+
+import windrow.node.consumer
+from tests.simulation.broker import Broker, SimConsumer
+from tests.simulation.clients import AdminHost, ClientHost
+from tests.simulation.clock import Clock, Finding, Process
+from tests.simulation.links import SimLink
 from tests.simulation.model_store import ModelStore
-from windrow.common.blocks import pack_block
-from windrow.common.messages import (
-    ANSWERS,
-    REQUESTS,
-    Append,
-    CancelJob,
-    ChunkReport,
-    CloseJob,
-    Directives,
-    ItemFailure,
-    NodeHello,
-    NodeWelcome,
-    NumberItems,
-    PauseJob,
-    Refused,
-    Report,
-    Reported,
-    RetryJob,
-    Started,
-    StartJob,
-    TaskInfo,
-    ValueRun,
-)
-from windrow.common.options import OnLost, Options
+from tests.simulation.nodes import NodeHost, NoOomKills, SimMeter, SimSpool
+from tests.simulation.scenario import Fault, FaultKind, NodePlan, Scenario
+from tests.simulation.schedulers import RESTART_S, SchedulerHost
+from tests.simulation.truth import Truth
+from tests.simulation.workers import SimWorker, fate_of
+from windrow.common.options import OnLost
 from windrow.common.ranges import RangeSet
-from windrow.common.words import FailureKind, Fence, JobId, JobState, NodeId, Now, Range
-from windrow.scheduler.core.commands import Answer, Dispatch, Effect, EmptyNode
-from windrow.scheduler.core.events import Asked, BrokerChanged, Event, QueueSeen, Recalled, Sent, Tick, Unsent
-from windrow.scheduler.core.info import directives
-from windrow.scheduler.core.invariants import check_invariants
-from windrow.scheduler.core.leases import nodes_to_look_at
-from windrow.scheduler.core.reactor import apply
-from windrow.scheduler.core.recovery import rebuild
-from windrow.scheduler.core.state import CoreSettings, State
+from windrow.common.words import FailureKind, JobState, NodeId
+from windrow.node import daemon, intake, pool, reporter
 
-WALL_OFFSET_S = 1_700_000_000.0
-SETTINGS = CoreSettings(dispatch="amqp")
-TASK = "sim:work"
-
-
-@dataclass
-class Faults:
-    """Chances of what may go wrong, until `until_s`."""
-
-    until_s: float = 60.0
-    lose: float = 0.05
-    repeat: float = 0.05
-    delay_s: float = 0.2
-    crash_every_s: float = 8.0
-    wipe_broker: float = 0.2
+LIMIT_S = 900.0
+QUIET_S = 60.0
 
 
 class World:
-    """The clock, the links and everybody on them."""
+    """See the module."""
 
-    def __init__(self, seed: int, faults: Faults, nodes: int = 3) -> None:
-        self.seed = seed
-        self.dice = random.Random(seed)
-        self.faults = faults
-        self.now = 0.0
-        self._queue: list[tuple[float, int, Callable[[], None]]] = []
-        self._count = 0
+    def __init__(self, scenario: Scenario, *, noting: bool = False) -> None:
+        self.scenario = scenario
+        self.clock = Clock()
+        self.outside = Process(self.clock, "world", self)
         self.store = ModelStore()
+        self.truth = Truth(scenario, self.clock, self.store, noting=noting)
         self.broker = Broker(self)
-        self.scheduler = Scheduler(self)
-        self.nodes = [Node(self, NodeId(f"node{n}"), slots=self.dice.randint(1, 3)) for n in range(nodes)]
-        self.clients: list[Client] = []
-        self.executed: Counter[tuple[JobId, int]] = Counter()
-        self.scheduler.start()
-        for node in self.nodes:
-            node.start()
-        self.later(self._fault_gap(), self._crash_someone)
-
-    def at(self, delay_s: float, act: Callable[[], None]) -> None:
-        self._count += 1
-        heapq.heappush(self._queue, (self.now + delay_s, self._count, act))
-
-    later = at
+        self.store_fails = False
+        self.store_silent = False
+        self.wall_jump_s = 0.0
+        self._dice = random.Random(f"{scenario.seed} world")
+        self.schedulers: list[SchedulerHost] = []
+        self.nodes: list[NodeHost] = []
+        self.clients: list[ClientHost] = []
+        self.admin = AdminHost(self)
 
     @property
     def faulty(self) -> bool:
-        return self.now < self.faults.until_s
+        return self.clock.now < self.scenario.faults_until_s
 
-    def link(self, act: Callable[[], None]) -> None:
-        """One message on a link: it may be lost, come twice, or late."""
-        if self.faulty and self.dice.random() < self.faults.lose:
+    def pick_scheduler(self) -> SchedulerHost:
+        """Whom a new connection reaches: where two overlap, either; the one that is gone where none is there."""
+        alive = [each for each in self.schedulers if each.process.alive]
+        return self._dice.choice(alive) if alive else self.schedulers[-1]
+
+    # ── Running ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def run(self) -> None:
+        """To the end of all jobs, and to quiet; a Finding says what was wrong."""
+        with self._in_place():
+            try:
+                self._build()
+                if not self.clock.run(lambda: not self.faulty and all(each.content for each in self.clients), LIMIT_S):
+                    raise self.clock.find(f"not at its end after {self.clock.now:.0f} s: {self._story()}")
+                self._expect_exact_end()
+                if not self.clock.run(self._is_quiet, self.clock.now + QUIET_S):
+                    raise self.clock.find(f"all jobs have ended and there is no quiet: {self._story()}")
+            finally:
+                self.clock.close()
+
+    def _build(self) -> None:
+        self._start_scheduler()
+        for number, plan in enumerate(self.scenario.nodes):
+            self._add_node(f"node{number}", plan)
+        for number, job in enumerate(self.scenario.jobs):
+            self.clients.append(ClientHost(self, number, job))
+            self.clients[-1].start()
+        for fault in self.scenario.faults:
+            self.outside.call_at(fault.at_s, self._befall, fault)
+        self.outside.call_at(self.scenario.faults_until_s + 0.5, self._settle)
+
+    def _add_node(self, name: str, plan: NodePlan) -> None:
+        host = NodeHost(self, NodeId(name), plan)
+        self.nodes.append(host)
+        host.start()
+
+    def _start_scheduler(self) -> None:
+        if self.store_fails:
+            self.outside.call_later(RESTART_S, self._start_scheduler)
             return
-        self.at(self._latency(), act)
-        if self.faulty and self.dice.random() < self.faults.repeat:
-            self.at(self._latency() * 5, act)
+        host = SchedulerHost(self)
+        self.schedulers.append(host)
+        self.truth.on_reign(host.listened)
 
-    def _latency(self) -> float:
-        slow = self.faulty and self.dice.random() < 0.1
-        return self.dice.uniform(0.0001, 0.002) + (self.dice.uniform(0, self.faults.delay_s) if slow else 0.0)
+    def on_scheduler_end(self, host: SchedulerHost, code: int) -> None:
+        self.truth.note(host.process.name, f"has ended with {code}")
+        host.kill()
+        if host is self.schedulers[-1]:
+            raise self.clock.find(f"{host.process.name} has ended by itself, although none has taken over")
 
-    def _fault_gap(self) -> float:
-        return self.dice.expovariate(1 / self.faults.crash_every_s)
+    @contextlib.contextmanager
+    def _in_place(self) -> Iterator[None]:
+        """The models in the place of what they stand for."""
+        time: Any = mock.Mock(spec_set=["monotonic"])
+        time.monotonic = lambda: self.clock.now
+        logging = {"wrapper_class": self._logger(), "processors": [], "cache_logger_on_first_use": False}
+        before = structlog.get_config()
+        with contextlib.ExitStack() as stack:
+            for module, name, model in (
+                (reporter, "time", time), (intake, "time", time), (reporter, "_version", lambda: "sim"),
+                (daemon, "Spool", SimSpool), (daemon, "SchedulerLink", SimLink), (daemon, "LoadMeter", SimMeter),
+                (pool, "WorkerProcess", SimWorker), (pool, "watch_own_group", NoOomKills),
+                (windrow.node.consumer, "Consumer", SimConsumer),
+            ):  # fmt: skip
+                stack.enter_context(mock.patch.object(module, name, model))
+            structlog.configure(**logging)
+            try:
+                yield
+            finally:
+                structlog.configure(**before)
 
-    def _crash_someone(self) -> None:
-        if not self.faulty:
-            return
-        whom = self.dice.randrange(5)
-        if whom == 0:
-            self.scheduler.crash()
-        elif whom == 1:
-            self.broker.crash(wiped=self.dice.random() < self.faults.wipe_broker)
-        else:
-            self.dice.choice(self.nodes).crash()
-        self.at(self._fault_gap(), self._crash_someone)
+    def _logger(self) -> type:
+        world = self
 
-    def run(self, until_s: float) -> None:
-        """Until every client is content, or the time is over: then the run has no liveness."""
-        while self._queue:
-            if self.clients and all(client.content for client in self.clients):
-                return
-            when, _, act = heapq.heappop(self._queue)
-            assert when < until_s, f"seed {self.seed}: not at its end after {until_s} s: {self.story()}"
-            self.now = when
-            act()
-        raise AssertionError(f"seed {self.seed}: the world stood still")
+        class Logger:
+            """What daemons log goes into the history; what they take for bugs of their own is a finding."""
 
-    def story(self) -> str:
-        state = self.scheduler.state
-        jobs = [] if state is None else [f"{j.id} {j.state} p{j.pending} {list(j.chunks)}" for j in state.jobs.values()]
-        return f"{jobs}; {[(n.id, sorted(n.book)) for n in self.nodes]}"
+            def __init__(self, logger: object, processors: object, context: object) -> None:
+                pass
 
+            def _note(self, event: str, **said: Any) -> None:
+                import asyncio
 
-class Scheduler:
-    """The real core on the model store."""
+                process = asyncio._get_running_loop()
+                name = process.name if isinstance(process, Process) else "world"
+                action = said.get("action")
+                if action in ("turn_broken", "invariant_broken", "bug") and not world.clock.over:
+                    import sys
 
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.state: State | None = None
-        self.life = 0
-        self._answers: dict[int, Callable[[bytes], None]] = {}
-        self._asks = 0
+                    error = sys.exc_info()[1]
+                    found = world.clock.find(f"{name} met a bug: {event} {said.get('detail', '')} {error!r}")
+                    found.__cause__ = found.__cause__ or error
+                if world.truth.notes is not None:
+                    host = process.host if isinstance(process, Process) else None
+                    node = host.id if isinstance(host, NodeHost) else ""
+                    detail = said.get("detail", "")
+                    text = f"logs: {event} {detail}"[:300]
+                    world.truth.note(name, text, job=str(said.get("job", "")), fence=said.get("fence", ""), node=node)
 
-    def start(self) -> None:
-        self.life += 1
-        self.world.store.begin_epoch()
-        self.state = rebuild(self.world.store.load(), SETTINGS, self._now())
-        check_invariants(self.state)
-        self.world.broker.tell()
-        self._tick(self.life)
+            debug = info = warning = error = critical = exception = _note
 
-    def crash(self) -> None:
-        if self.state is None:
-            return
-        self.state = None
-        self._answers.clear()
-        self.world.later(self.world.dice.uniform(0.1, 9.0), self.start)
+        return Logger
 
-    def _now(self) -> Now:
-        return Now(self.world.now, self.world.now + WALL_OFFSET_S)
+    # ── What befalls it ──────────────────────────────────────────────────────────────────────────────────────────
 
-    def _tick(self, life: int) -> None:
-        if self.state is None or life != self.life:
-            return
-        self.on_event(Tick())
-        for node in nodes_to_look_at(self.state, self._now()):
-            self.world.broker.look(node)
-        self.world.later(0.05, lambda: self._tick(life))
+    def _befall(self, fault: Fault) -> None:
+        self.truth.note("world", f"{fault.kind} for {fault.for_s} s, who {fault.who}")
+        later = self.outside.call_later
+        scheduler = self.schedulers[-1]
+        node = self.nodes[fault.who % len(self.nodes)]
+        match fault.kind:
+            case FaultKind.SCHEDULER_CRASH:
+                if scheduler.process.alive:
+                    scheduler.kill()
+                    later(fault.for_s, self._start_scheduler)
+            case FaultKind.SCHEDULER_FREEZE:
+                self._freeze([scheduler.process], fault.for_s)
+            case FaultKind.SCHEDULER_OVERLAP:
+                if scheduler.process.alive and not scheduler.process.frozen and not self.store_fails:
+                    asleep_s = (0.0, 0.0, fault.for_s)[fault.who % 3]
+                    if asleep_s:
+                        self._freeze([scheduler.process], asleep_s)
+                    self._start_scheduler()
+            case FaultKind.CLUSTER_FREEZE:
+                everybody = [process for host in self.nodes for process in host.processes]
+                self._freeze([scheduler.process, *everybody], fault.for_s)
+            case FaultKind.NODE_CRASH:
+                node.crash(back_after_s=fault.for_s)
+            case FaultKind.NODE_WRECK:
+                self._wreck(node, fault.for_s)
+            case FaultKind.NODE_FREEZE:
+                own = node.processes if fault.who % 2 else node.processes[:1]
+                self._freeze(own, fault.for_s)
+            case FaultKind.NODE_CUT:
+                node.wire.cut = True
+                later(fault.for_s, setattr, node.wire, "cut", False)
+            case FaultKind.NODE_LEAVE:
+                node.leave()
+            case FaultKind.NODE_DRAIN:
+                self.admin.drain(node.id, resume=False)
+                later(fault.for_s, lambda: self.admin.drain(node.id, resume=True))
+            case _:
+                self._befall_others(fault, node)
 
-    def request(self, data: bytes, answer: Callable[[bytes], None]) -> None:
-        if self.state is None:
-            return
-        change = REQUESTS.decode(data)
-        if isinstance(change, (CancelJob, RetryJob, StartJob, CloseJob, Append)) and change.job not in self.state.jobs:
-            stored = self.world.store.find_job(change.job)
-            if stored is not None:
-                self.on_event(Recalled(stored))
-        self._asks += 1
-        self._answers[self._asks] = answer
-        self.on_event(Asked(self._asks, change))  # type: ignore[arg-type]  # REQUESTS holds reads too; none is sent
-        self.on_event(Tick())
+    def _befall_others(self, fault: Fault, node: NodeHost) -> None:
+        later = self.outside.call_later
+        match fault.kind:
+            case FaultKind.NODE_CUT_FROM_BROKER:
+                node.cut_from_broker = True
+                for consumer in [each for each in self.broker.consumers.values() if each.host is node]:
+                    consumer.disconnect()
+                later(fault.for_s, setattr, node, "cut_from_broker", False)
+            case FaultKind.WORKER_KILL:
+                node.kill_worker(fault.who // len(self.nodes))
+            case FaultKind.BROKER_CRASH | FaultKind.BROKER_WIPE:
+                if self.broker.up:
+                    self.broker.crash(wiped=fault.kind is FaultKind.BROKER_WIPE)
+                    later(fault.for_s / 2, self.broker.restart)
+            case FaultKind.QUEUE_PURGE:
+                self.broker.purge(fault.who)
+            case FaultKind.STORE_FAIL:
+                self.store_fails = True
+                later(fault.for_s, setattr, self, "store_fails", False)
+            case FaultKind.STORE_SILENT:
+                self.store_silent = True
+            case FaultKind.CLOCK_JUMP:
+                # Back by less than the run may last: after a restart stored due times go by the wall clock.
+                self.wall_jump_s += (3600.0, -300.0, 30.0)[fault.who % 3]
+            case _:
+                raise AssertionError(fault.kind)
 
-    def poll(self, node: NodeId, boot: str, answer: Callable[[bytes], None]) -> None:
-        if self.state is not None:
-            answer(ANSWERS.encode(directives(self.state, node, boot)))
+    def _freeze(self, processes: list[Process], for_s: float) -> None:
+        frozen = [process for process in processes if process.alive and not process.frozen]
+        for process in frozen:
+            process.freeze()
+        self.outside.call_later(for_s, lambda: [process.thaw() for process in frozen])
 
-    def on_event(self, event: Event) -> None:
-        if self.state is None:
-            return
-        commands = apply(self.state, event, self._now())
-        if commands or not isinstance(event, Tick):
-            check_invariants(self.state)
-        self.world.store.commit([c for c in commands if not isinstance(c, Effect)])  # type: ignore[misc]
-        for command in commands:
-            match command:
-                case Answer(ask, message):
-                    self._answers.pop(ask)(ANSWERS.encode(message))
-                case Dispatch():
-                    self.world.broker.publish(command)
-                case EmptyNode(node):
-                    self.world.broker.empty(node)
-                case _:
-                    pass
+    def _wreck(self, node: NodeHost, for_s: float) -> None:
+        """Once in a run the machine never comes back, and another one joins instead."""
+        for_good = not any(each.lost for each in self.nodes)
+        node.crash(back_after_s=for_s, disk_too=True)
+        if for_good and node.daemon is None:
+            node.lost = True
+            self.outside.call_later(for_s, self._add_node, f"spare{len(self.nodes)}", node.plan)
 
+    def _settle(self) -> None:
+        """What is left of the faults once they have stopped: late copies of a drain are overruled."""
+        self.store_silent = False
+        for node in self.nodes:
+            self.admin.drain(node.id, resume=True)
 
-class Broker:
-    """A queue for each node; confirms; may die, with or without its messages."""
+    # ── The end ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.up = True
-        self.queues: dict[NodeId, list[tuple[Dispatch, bool]]] = {}
+    def _is_quiet(self) -> bool:
+        return not self.store.chunks and all(node.idle for node in self.nodes)
 
-    def tell(self) -> None:
-        self.world.scheduler.on_event(BrokerChanged(self.up, "" if self.up else "down"))
+    def _story(self) -> str:
+        state = self.schedulers[-1].loop.engine.state
+        jobs = [f"{j.id} {j.state} p{j.pending} {list(map(str, j.chunks))}" for j in state.jobs.values()]
+        nodes = [f"{n.id}:{n.daemon and [str(f) for f in n.daemon._bench.book.holds]}" for n in self.nodes]
+        clients = [f"{c.job} filled={c.filled} over={c.follower.over}" for c in self.clients if not c.content]
+        return f"{jobs}; {nodes}; {clients}"
 
-    def crash(self, *, wiped: bool) -> None:
-        if not self.up:
-            return
-        self.up = False
-        if wiped:
-            self.queues.clear()
-        for node in self.world.nodes:
-            node.on_broker_lost()
-        self.tell()
-        self.world.later(self.world.dice.uniform(0.5, 5.0), self._restart)
-
-    def _restart(self) -> None:
-        self.up = True
-        self.tell()
-        for node in list(self.queues):
-            self._deliver(node)
-
-    def publish(self, message: Dispatch) -> None:
-        if not self.up or self.world.dice.random() < (0.02 if self.world.faulty else 0.0):
-            # Half of the refused ones have got through all the same.
-            if self.up and self.world.dice.random() < 0.5:
-                self._accept(message)
-            self.world.at(0.001, lambda: self.world.scheduler.on_event(Unsent(message.fence, "not confirmed")))
-            return
-        self._accept(message)
-        self.world.at(0.002, lambda: self.world.scheduler.on_event(Sent(message.fence)))
-
-    def _accept(self, message: Dispatch) -> None:
-        self.queues.setdefault(message.node, []).append((message, False))
-        self.world.at(self.world.dice.uniform(0.0001, 0.01), lambda: self._deliver(message.node))
-
-    def _deliver(self, node_id: NodeId) -> None:
-        node = next(node for node in self.world.nodes if node.id == node_id)
-        if self.up and node.alive:
-            waiting, self.queues[node_id] = self.queues.get(node_id, []), []
-            for message, redelivered in waiting:
-                node.on_delivery(message, redelivered)
-
-    def put_back(self, node_id: NodeId, messages: list[Dispatch]) -> None:
-        self.queues.setdefault(node_id, [])[:0] = [(message, True) for message in messages]
-
-    def empty(self, node: NodeId) -> None:
-        if self.up:
-            self.queues.pop(node, None)
-
-    def look(self, node: NodeId) -> None:
-        if self.up:
-            ready = len(self.queues.get(node, ()))
-            self.world.at(0.001, lambda: self.world.scheduler.on_event(QueueSeen(node, ready)))
-
-    def on_node_up(self, node: NodeId) -> None:
-        self._deliver(node)
-
-
-@dataclass
-class Holding:
-    """One chunk at a node."""
-
-    message: Dispatch
-    unfed: RangeSet
-    unreported: RangeSet
-    values: list[ValueRun] = field(default_factory=list)
-    failures: list[ItemFailure] = field(default_factory=list)
-    released: list[Range] = field(default_factory=list)
-    acked: bool = False
-    startable: bool = True
-    busy_s: float = 0.0
-
-
-class Node:
-    """A node as the protocol asks for it, with items that take virtual time."""
-
-    def __init__(self, world: World, node_id: NodeId, slots: int) -> None:
-        self.world = world
-        self.id = node_id
-        self.slots = slots
-        self.alive = False
-        self.boots = 0
-        self.book: dict[Fence, Holding] = {}
-        self.busy = 0
-        self.joined = False
-        self.seq = 0
-        self.given_up: set[Fence] = set()
-        self.disowned: set[Fence] = set()
-
-    def start(self) -> None:
-        self.alive, self.joined = True, False
-        self.boots += 1
-        self.book.clear()
-        self.given_up.clear()
-        self.disowned.clear()
-        self.busy = 0
-        self.world.broker.on_node_up(self.id)
-        self._beat(self.boots)
-
-    def crash(self) -> None:
-        if not self.alive:
-            return
-        self.alive = False
-        self.on_broker_lost()
-        self.world.later(self.world.dice.uniform(0.1, 15.0), self.start)
-
-    def on_broker_lost(self) -> None:
-        """Unacknowledged deliveries go back into the queue."""
-        self.world.broker.put_back(self.id, [h.message for h in self.book.values() if not h.acked])
-
-    def on_delivery(self, message: Dispatch, redelivered: bool) -> None:
-        held = self.book.get(message.fence)
-        if held is None and message.fence not in self.given_up:
-            whole = [(message.start, message.stop)]
-            startable = not (redelivered or message.lease_first)
-            self.book[message.fence] = Holding(message, RangeSet(whole), RangeSet(whole), startable=startable)
-            self._feed()
-            self._report()
-
-    def _beat(self, boot: int) -> None:
-        if not self.alive or boot != self.boots:
-            return
-        if self.joined:
-            self._report()
-            self.world.link(
-                lambda: self.world.scheduler.poll(self.id, str(boot), lambda d: self._on_directives(boot, d))
-            )
-        else:
-            hello = NodeHello(
-                self.id, str(boot), self.id, self.id, 1, self.slots, ("default",),
-                tasks=(TaskInfo(TASK),), holds=tuple(self.book),
-            )  # fmt: skip
-            self._ask(REQUESTS.encode(hello), lambda data: self._on_welcome(boot, data))
-        self.world.later(0.5, lambda: self._beat(boot))
-
-    def _ask(self, data: bytes, on_answer: Callable[[bytes], None]) -> None:
-        def answer(reply: bytes) -> None:
-            self.world.link(lambda: on_answer(reply))
-
-        self.world.link(lambda: self.world.scheduler.request(data, answer))
-
-    def _on_welcome(self, boot: int, data: bytes) -> None:
-        if self.alive and boot == self.boots:
-            assert isinstance(ANSWERS.decode(data), NodeWelcome), ANSWERS.decode(data)
-            self.joined = True
-
-    def _on_directives(self, boot: int, data: bytes) -> None:
-        said = ANSWERS.decode(data)
-        assert isinstance(said, Directives)
-        if not self.alive or boot != self.boots:
-            return
-        if said.rejoin:
-            self.joined = False
-        for fence in said.dead:
-            self.book.pop(fence, None)
-        for fence in said.give_up:
-            held = self.book.get(fence)
-            if held is None:
-                self.given_up.add(fence)
-                self.disowned.add(fence)
+    def _expect_exact_end(self) -> None:
+        """Outcomes tile each job, and are what the items do."""
+        for job in self.store.jobs.values():
+            job_id, last, plan = job.put.id, job.last, self.truth.plan_of(job.put.id)
+            client = next(each for each in self.clients if each.job == job_id)
+            if last.state is JobState.CANCELLED or last.cancelled:
+                if plan.cancel_at_s is None and plan.max_failures is None and plan.after is None:
+                    raise self.clock.find(f"{job_id} has cancelled items, and nobody has cancelled any")
                 continue
-            held.released += list(held.unfed)
-            held.unreported.subtract(held.unfed)
-            held.unfed.clear()
-        if said.give_up:
-            self._report()
-
-    def _report(self) -> None:
-        """One report of everything that is new; what the answer settles is exactly what this report carried."""
-        if not self.joined:
-            return
-        self.seq += 1
-        boot = self.boots
-        parts = {f: (len(h.values), len(h.failures), len(h.released)) for f, h in self.book.items()}
-        chunks = tuple(
-            ChunkReport(f, h.message.job, tuple(h.values), tuple(h.failures), tuple(h.released), busy_s=h.busy_s)
-            for f, h in self.book.items()
-            if h.values or h.failures or h.released
-        ) + tuple(ChunkReport(fence, JobId("")) for fence in self.disowned)
-        self.disowned.clear()
-        report = Report(self.id, str(boot), self.seq, tuple(self.book), chunks)
-        self._ask(REQUESTS.encode(report), lambda data: self._on_reported(boot, parts, data))
-
-    def _on_reported(self, boot: int, parts: dict[Fence, tuple[int, int, int]], data: bytes) -> None:
-        said = ANSWERS.decode(data)
-        assert isinstance(said, Reported), said
-        if not self.alive or boot != self.boots:
-            return
-        if said.rejoin:
-            self.joined = False
-        for fence in said.dead:
-            self.book.pop(fence, None)
-        for fence in parts:
-            held = self.book.get(fence)
-            if held is None or said.rejoin:
+            if client.refused:
                 continue
-            held.acked = True
-            held.startable = True
-            if not held.unreported and parts[fence] == (len(held.values), len(held.failures), len(held.released)):
-                del self.book[fence]
-        self._feed()
+            if last.total != plan.items:
+                raise self.clock.find(f"{job_id} has {last.total} items instead of {plan.items}")
+            # Each of these was seen to be just when it was committed: time may run out for any item.
+            given_up = (FailureKind.LOST, FailureKind.NODE, FailureKind.TIMEOUT)
+            doomed = RangeSet((item, item + 1) for item in range(last.total) if self._is_doomed(client, item))
+            doomed.update((item, item + 1) for item in _items(job.failed) if job.kinds[item] in given_up)
+            doomed.update((item, item + 1) for item in _items(job.failed) if self._was_killed(client, job, item))
+            if job.failed != doomed:
+                raise self.clock.find(f"of {job_id} {job.failed} failed instead of {doomed}")
+            told = RangeSet((item, item + 1) for item in client.follower.got)
+            if told != RangeSet([(0, last.total)]):
+                raise self.clock.find(f"the client of {job_id} was told of {told} and not of all {last.total} items")
 
-    def _feed(self) -> None:
-        for fence, held in self.book.items():
-            while held.startable and held.unfed and self.busy < self.slots:
-                start = held.unfed.first.start
-                stop = min(held.unfed.first.stop, start + self.world.dice.randint(1, 50))
-                held.unfed.remove(start, stop)
-                self.busy += 1
-                busy_s = (stop - start) * self.world.dice.choice((0.002, 0.02, 0.2)) * self.world.dice.random()
-                self.world.later(busy_s, functools.partial(self._on_fed, self.boots, fence, start, stop, busy_s))
+    def _is_doomed(self, client: ClientHost, item: int) -> bool:
+        plan = client.plan
+        fate = fate_of(plan, self.scenario.seed, client.job, item)
+        return fate in ("error", "crash", "hang", "kill") or (fate == "flaky" and plan.retries < 2)
 
-    def _on_fed(self, boot: int, fence: Fence, start: int, stop: int, busy_s: float) -> None:
-        if not self.alive or boot != self.boots:
-            return
-        self.busy -= 1
-        held = self.book.get(fence)
-        if held is not None:
-            run_start = start
-            for item in range(start, stop):
-                self.world.executed[held.message.job, item] += 1
-                if kills_its_node(held.message.job, item):
-                    self.crash()
-                    return
-                kind = self._fate(held.message, item)
-                if kind is None:
-                    continue
-                if item > run_start:
-                    self._value(held, run_start, item)
-                run_start = item + 1
-                held.failures.append(ItemFailure(item, kind, "Sim", alone=held.message.alone))
-            if run_start < stop:
-                self._value(held, run_start, stop)
-            held.unreported.remove(start, stop)
-            held.busy_s += busy_s
-        self._feed()
-        self._report()
-
-    def _value(self, held: Holding, start: int, stop: int) -> None:
-        held.values.append(ValueRun(start, stop, pack_block([b"%d" % item for item in range(start, stop)])))
-
-    def _fate(self, message: Dispatch, item: int) -> FailureKind | None:
-        used = next((number for s, e, number in message.attempts if s <= item < e), 0)
-        return fate(message.job, item, used)
+    def _was_killed(self, client: ClientHost, job: Any, item: int) -> bool:
+        """Workers are killed by others too; on an item that ran alone, or must not run twice, that is blamed."""
+        crashed = [run for run in self.truth.runs[client.job, item] if run.result == "crash"]
+        alone = any(run.alone for run in crashed) or job.put.options.on_lost is OnLost.FAIL
+        return job.kinds[item] is FailureKind.CRASH and bool(crashed) and alone
 
 
-@functools.cache
-def fate(job: JobId, item: int, attempts_used: int) -> FailureKind | None:
-    """What becomes of an attempt: some items fail at first, some always, some crash their worker."""
-    lot = random.Random(f"{job}/{item}").random()
-    if lot < 0.01:
-        return FailureKind.ERROR
-    if lot < 0.03:
-        return FailureKind.ERROR if attempts_used < 2 else None
-    if lot < 0.035:
-        return FailureKind.CRASH
-    return None
+def _items(ranges: RangeSet) -> list[int]:
+    return [item for part in ranges for item in range(*part)]
 
 
-@functools.cache
-def kills_its_node(job: JobId, item: int) -> bool:
-    """A few items take their machine with them, each time."""
-    return random.Random(f"killer {job}/{item}").random() < (0.02 if job.startswith("killer") else 0.0)
-
-
-class Client:
-    """Starts one job, by numbers or by appends, sends again what is not answered, may cancel, waits for its end."""
-
-    def __init__(
-        self,
-        world: World,
-        job: JobId,
-        items: int,
-        *,
-        by_append: bool,
-        options: Options,
-        cancel: bool = False,
-        pause: bool = False,
-    ) -> None:
-        self.world = world
-        self.job = job
-        self.items = items
-        self.by_append = by_append
-        self.cancel = cancel
-        self.pause = pause
-        self.options = options
-        self.content = False
-        self._steps = self._script()
-        self._current: object = None
-        self._life = 0
-        world.clients.append(self)
-        self._next()
-
-    def _script(self) -> list[object]:
-        changes: list[object] = [PauseJob(self.job), PauseJob(self.job, resume=True)] if self.pause else []
-        if not self.by_append:
-            return [StartJob(self.job, TASK, options=self.options, numbers=NumberItems(0, self.items)), *changes]
-        steps: list[object] = [StartJob(self.job, TASK, options=self.options), *changes]
-        at = 0
-        while at < self.items:
-            count = min(self.items - at, self.world.dice.randint(1, 400))
-            steps.append(Append(self.job, at, count, pack_block([b"x"] * count)))
-            at += count
-        if self.cancel:
-            steps.insert(self.world.dice.randint(1, len(steps)), CancelJob(self.job, "because"))
-        steps.append(CloseJob(self.job, self.items))
-        return steps
-
-    def _next(self) -> None:
-        self._life += 1
-        if self._steps:
-            self._current = self._steps.pop(0)
-            self._send(self._life)
-        else:
-            self._wait()
-
-    def _send(self, life: int) -> None:
-        if life != self._life:
-            return
-        data = REQUESTS.encode(self._current)
-        answer = lambda reply: self.world.link(lambda: self._on_answer(life, reply))  # noqa: E731
-        self.world.link(lambda: self.world.scheduler.request(data, answer))
-        self.world.later(1.0, lambda: self._send(life))
-
-    def _on_answer(self, life: int, data: bytes) -> None:
-        if life != self._life:
-            return
-        said = ANSWERS.decode(data)
-        if isinstance(said, Refused):
-            # Whoever stops or finishes a job takes the ground from under what comes later.
-            may_be = self.cancel or self.pause or self.options.max_failures is not None
-            assert may_be, f"seed {self.world.seed}: {said}"
-        if isinstance(said, Started):
-            assert said.job == self.job
-        self._next()
-
-    def _wait(self) -> None:
-        stored = self.world.store.find_job(self.job)
-        assert stored is not None, "what was answered must be in the store"
-        self.content = stored.state in (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
-        if stored.state is JobState.PAUSED:
-            # A copy of the pause that came late was the last word: whoever waits looks, and resumes again.
-            data = REQUESTS.encode(PauseJob(self.job, resume=True))
-            self.world.link(lambda: self.world.scheduler.request(data, lambda reply: None))
-        if not self.content:
-            self.world.later(0.5, self._wait)
-
-
-def expect_exact_end(world: World) -> None:
-    """Outcomes tile each job, and are what the items' fates say."""
-    for job in world.store.jobs.values():
-        job_id, last = job.put.id, job.last
-        options = job.put.options
-        if options.on_lost is OnLost.FAIL:
-            for item in range(last.total):
-                runs = world.executed[job_id, item]
-                assert runs <= 1, f"seed {world.seed}: item {item} of {job_id} ran {runs} times"
-        if last.state is JobState.CANCELLED or last.cancelled:
-            continue
-        assert last.total == next(client.items for client in world.clients if client.job == job_id)
-        retries = options.retries
-        doomed = RangeSet()
-        for item in range(last.total):
-            if fate(job_id, item, retries) or kills_its_node(job_id, item):
-                doomed.add(item, item + 1)
-        # Machines die in droves here: an item may be taken for the cause, or be lost where on_lost forbids another run.
-        lost = RangeSet((i, i + 1) for i, kind in job.kinds.items() if kind in (FailureKind.LOST, FailureKind.NODE))
-        doomed.update(lost)
-        assert job.failed == doomed, f"seed {world.seed}: {job.failed} failed instead of {doomed}"
-        assert len(job.values) == last.total - len(doomed)
+def run_scenario(scenario: Scenario, *, noting: bool = False) -> tuple[Finding | None, World]:
+    """One run; what was found, if anything."""
+    world = World(scenario, noting=noting)
+    try:
+        world.run()
+    except Finding as finding:
+        return finding, world
+    return None, world

@@ -106,6 +106,9 @@ class Job:
                 raise outcome
             yield outcome
 
+    def as_completed(self) -> Iterator[tuple[int, object]]:
+        yield from reversed(list(enumerate(self.outcomes)))
+
     def failures(self) -> Iterator[FailureInfo]:
         return iter(self.failed)
 
@@ -883,7 +886,7 @@ def exporting(client: type[Client], monkeypatch: pytest.MonkeyPatch) -> types.Si
     )  # fmt: skip
     monkeypatch.setitem(sys.modules, "windrow.export", stub)
     monkeypatch.setattr(importlib.import_module("windrow"), "local", local, raising=False)
-    monkeypatch.setattr("windrow.cli.commands.export.something_listens", lambda _: False)
+    monkeypatch.setattr("windrow.cli.connect.something_listens", lambda _: False)
     return stub
 
 
@@ -935,7 +938,7 @@ def test_every_flag_of_export_reaches_it_and_beats_the_file(exporting: types.Sim
 
 def test_export_detached_prints_the_id_and_needs_a_cluster_that_stays(exporting: types.SimpleNamespace) -> None:
     assert windrow("export", "a.csv", "b.csv", "--detach", "--url", "tcp://h:1").stdout == f"{JOB}\n"
-    assert "--detach needs a cluster that goes on" in windrow("export", "a.csv", "b.csv", "--detach", code=2).stderr
+    assert "start a cluster first: windrow up" in windrow("export", "a.csv", "b.csv", "--detach", code=2).stderr
     assert exporting.embedded == []
 
 
@@ -963,9 +966,9 @@ def test_export_starts_a_cluster_of_its_own_only_where_none_was_named(
     result = windrow("export", "a.csv", "b.csv")
     assert len(exporting.embedded) == 1
     assert [line for line in result.stderr.splitlines() if "a cluster of my own" in line]
-    monkeypatch.setattr("windrow.cli.commands.export.something_listens", lambda _: True)
+    monkeypatch.setattr("windrow.cli.connect.something_listens", lambda _: True)
     windrow("export", "a.csv", "b.csv")
-    monkeypatch.setattr("windrow.cli.commands.export.something_listens", lambda _: False)
+    monkeypatch.setattr("windrow.cli.connect.something_listens", lambda _: False)
     monkeypatch.setenv("WINDROW_URL", "tcp://named:1")
     windrow("export", "a.csv", "b.csv")
     assert len(exporting.embedded) == 1

@@ -126,6 +126,17 @@ def test_after_a_failed_commit_the_state_is_what_is_durable(rig: Rig) -> None:
     assert rig.engine.state.counter >= counter
 
 
+def test_after_a_reload_the_dispatch_is_told_what_alone_is_on_its_way(rig: Rig) -> None:
+    """What a commit settled that was made and not answered would be offered for ever."""
+    rig.join()
+    rig.take(start_job())
+    rig.story.clear()
+    rig.engine.reload()
+    waiting = tuple(sorted(rig.engine.state.chunks))
+    assert waiting
+    assert rig.story == [("settle others", waiting)]
+
+
 def test_the_numbers_of_fences_that_were_never_committed_are_not_used_again(rig: Rig) -> None:
     rig.join()
     rig.store.fail_commit = StoreFailed("disk full")

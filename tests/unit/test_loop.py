@@ -11,7 +11,7 @@ import pytest
 import windrow.scheduler.loop as loop_module
 from tests.rim_bench import HandClock, Noted, RimControl, RimDispatch, RimStore
 from tests.waiting import until
-from windrow.common.errors import StoreDamaged, StoreFailed
+from windrow.common.errors import EpochLost, StoreDamaged, StoreFailed
 from windrow.common.messages import (
     CancelJob,
     Directives,
@@ -44,15 +44,14 @@ TASK = "t:work"
 class Rig:
     """A loop on stand-ins, whose turns the test takes one by one."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.clock = HandClock()
-        monkeypatch.setattr(loop_module, "read_clocks", self.clock)
         self.story: list[Noted] = []
         self.store = RimStore(self.story)
         self.dispatch = RimDispatch(self.story)
         self.control = RimControl(self.story)
         self.loop = SchedulerLoop(
-            CoreSettings(), cast(SqlStore, self.store), self.dispatch, cast(ControlSocket, self.control)
+            CoreSettings(), cast(SqlStore, self.store), self.dispatch, cast(ControlSocket, self.control), self.clock
         )
 
     async def start(self) -> None:
@@ -80,14 +79,14 @@ Scene = Callable[[Rig], Coroutine[None, None, None]]
 
 
 @pytest.fixture
-def play(monkeypatch: pytest.MonkeyPatch) -> Callable[[Scene], None]:
+def play() -> Callable[[Scene], None]:
     """Run a scene with a loop that has started; errors inside callbacks fail the test."""
 
     def run(scene: Scene) -> None:
         async def whole() -> None:
             troubles: list[object] = []
             asyncio.get_running_loop().set_exception_handler(lambda _, context: troubles.append(context))
-            rig = Rig(monkeypatch)
+            rig = Rig()
             await rig.start()
             await scene(rig)
             await rig.loop.stop()
@@ -301,9 +300,18 @@ def test_nobody_is_told_of_what_a_failed_turn_has_left_behind(play: Callable[[Sc
     play(scene)
 
 
-def test_the_timer_goes_on_whatever_happens_in_it(
-    play: Callable[[Scene], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_scheduler_that_writes_nothing_notices_that_another_reigns(play: Callable[[Scene], None]) -> None:
+    async def scene(rig: Rig) -> None:
+        rig.store.fail_commit = EpochLost("taken over")
+        rig.after(loop_module.CHECK_EVERY_S + 1)
+        rig.loop._on_timer()
+        assert rig.loop.ended is not None
+        assert rig.loop.ended.result() == 1
+
+    play(scene)
+
+
+def test_the_timer_goes_on_whatever_happens_in_it(play: Callable[[Scene], None]) -> None:
     async def scene(rig: Rig) -> None:
         rig.store.fail_load = StoreFailed("cannot load")
         job = rig.ask("client", start_job())

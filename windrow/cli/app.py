@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "scheduler": ("daemons", "Run the scheduler daemon."),
     "node": ("daemons", "Run a node daemon."),
     "submit": ("submit", "Start a job; prints its id."),
+    "run": ("run", "Run a command for each line, or for each number of a range."),
     "export": ("export", "Export data with all nodes into one file or folder."),
     "jobs": ("jobs", "List jobs, newest first."),
     "job": ("jobs", "Show one job."),

@@ -9,7 +9,8 @@ from contextlib import AbstractContextManager
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from windrow.cli.flags import Common
+from windrow.cli.flags import Common, url_is_given
+from windrow.cli.output import note
 from windrow.cli.ports import ClientPort, ExportPreviewPort, ExportRunPort
 from windrow.common.config import Config
 
@@ -28,10 +29,21 @@ def connect(common: Common) -> ClientPort:
     return open_client(common.config())
 
 
-def open_embedded(slots: int) -> AbstractContextManager[ClientPort]:
+def needs_own_cluster(config: Config) -> bool:
+    """Whether there is no cluster to use: nobody named an address, and nothing answers at the usual one."""
+    return not (url_is_given(config) or something_listens(config.client.url))
+
+
+def open_own_cluster(config: Config, **options: bool) -> AbstractContextManager[ClientPort]:
+    """A cluster for as long as the context lasts, said in a line; `options` are those of windrow.local."""
+    note(f"windrow: nothing answers at {config.client.url} and no --url is given: using a cluster of my own for this")
+    return open_embedded(config.node.slots, **options)
+
+
+def open_embedded(slots: int, **options: bool) -> AbstractContextManager[ClientPort]:
     """A cluster of its own, for as long as the context lasts."""
     windrow: Any = importlib.import_module("windrow")
-    return cast("AbstractContextManager[ClientPort]", windrow.local(slots=slots))
+    return cast("AbstractContextManager[ClientPort]", windrow.local(slots=slots, **options))
 
 
 def begin_export(client: ClientPort, options: Mapping[str, object]) -> ExportRunPort:

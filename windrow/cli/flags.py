@@ -29,6 +29,7 @@ FLAG_NAMES: dict[str, str] = {
     "node.labels": "--labels",
     "node.tasks": "--tasks",
     "node.allow": "--allow",
+    "node.allow_commands": "--allow-commands",
     "node.name": "--name",
     "node.amqp_url": "--amqp",
     "node.worker_memory_bytes_max": "--worker-memory",
@@ -56,7 +57,9 @@ def url_is_given(config: Config) -> bool:
     return config.origin("client.url").kind is not OriginKind.DEFAULT
 
 
-def windrow_command(name: str) -> Callable[[Callable[Concatenate[Common, P], int | None]], click.Command]:
+def windrow_command(
+    name: str, kind: type[click.Command] = click.Command
+) -> Callable[[Callable[Concatenate[Common, P], int | None]], click.Command]:
     """A click command with the common flags, whose function gets a `Common` first and may return an exit code."""
 
     def make(function: Callable[Concatenate[Common, P], int | None]) -> click.Command:
@@ -72,13 +75,17 @@ def windrow_command(name: str) -> Callable[[Callable[Concatenate[Common, P], int
             click.option("--url", metavar="URL", help="Address of the scheduler, e.g. tcp://127.0.0.1:7600."),
         ):
             call = flag(call)
-        return click.command(name, context_settings=HELP_FLAGS)(call)
+        return click.command(name, kind, context_settings=HELP_FLAGS)(call)
 
     return make
 
 
 worker_memory_flag = click.option(
     "--worker-memory", metavar="BYTES", help="Kill a worker that has more memory, e.g. 512M, 2G; without: no limit."
+)
+
+allow_commands_flag = click.option(
+    "--allow-commands", is_flag=True, default=None, help="Let jobs of shell commands (windrow run) run here."
 )
 
 log_level_flag = click.option(

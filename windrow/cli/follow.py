@@ -37,18 +37,19 @@ def _follow_one(job: JobPort, deadline_s: float | None, timeout_s: float | None,
                 # What a task raised is its builtin type too; this is no end of the waiting.
                 raise
             status = job.status()
-            _show(status, progress)
+            show_status(status, progress)
             if deadline_s is not None and time.monotonic() >= deadline_s:
                 raise TimeoutError(
                     f"job {job.id} has not ended within {timeout_s:g} s ({ended(status)} of {count(status.total)} "
                     f"items have); it goes on: windrow wait {job.id}"
                 ) from None
         else:
-            _show(status, progress)
+            show_status(status, progress)
             return status
 
 
-def _show(status: StatusPort, progress: Progress) -> None:
+def show_status(status: StatusPort, progress: Progress) -> None:
+    """Show how the job stands."""
     detail = ", ".join(
         f"{count(number)} {word}"
         for number, word in ((status.failed, "failed"), (status.cancelled, "cancelled"))

@@ -69,6 +69,10 @@ class Progress(Protocol):
         """`done` of `total` (None: not known yet) in the phase `label`; a new label starts a new rate."""
         ...
 
+    def say(self, line: str) -> None:
+        """A line of something else between; from any thread."""
+        ...
+
 
 def make_progress(unit: str = "items", stream: TextIO | None = None) -> Progress:
     """A bar where `stream` (standard error) is a terminal, else lines."""
@@ -110,6 +114,11 @@ class LineProgress:
         if tenth > self._said_tenth or now_s - self._said_at_s >= LINE_EVERY_S:
             self._said_tenth, self._said_at_s = tenth, now_s
             self._say(self._newest)
+
+    def say(self, line: str) -> None:
+        """See Progress."""
+        self._stream.write(line + "\n")
+        self._stream.flush()
 
     def _line(self, label: str, done: int, total: int | None, detail: str) -> str:
         per_cent = f" ({100 * done // total} %)" if total else ""
@@ -176,6 +185,13 @@ class BarProgress:
             self._tasks[label] = self._bar.add_task(f"{label[:LABEL_CHARS]:<12}", total=total, numbers=numbers)
         self._bar.update(self._tasks[label], completed=done, total=total, numbers=numbers)
         self._bar.refresh()
+
+    def say(self, line: str) -> None:
+        """See Progress."""
+        from rich.text import Text
+
+        # Through the bar's console, which draws the bar anew below it.
+        self._bar.print(Text.from_ansi(line))
 
 
 def rate_text(per_second: float) -> str:

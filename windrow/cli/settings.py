@@ -55,6 +55,7 @@ def node_settings(config: Config) -> NodeSettings:
         amqp_url=section.amqp_url or config.scheduler.amqp_url,
         tasks=section.tasks,
         allow=section.allow,
+        allow_commands=section.allow_commands,
         queues=section.queues,
         labels=dict(section.labels),
         grace_s=section.grace_s,

@@ -242,7 +242,8 @@ class Job:
                 continue
             if at >= page.job.total and (page.job.state in TERMINAL_STATES or not page.job.open):
                 return
-            if page.job.state is JobState.CANCELLED:
+            if page.job.state in TERMINAL_STATES and (page.job.cancelled or page.job.state is JobState.CANCELLED):
+                # Cancelled, or stopped by max_failures.
                 yield from self._in_order_with_gaps(at, page.job)
                 return
             if page.job.state in TERMINAL_STATES:

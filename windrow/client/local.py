@@ -34,16 +34,18 @@ def local(
     tasks: Sequence[str] = (),
     allow: Sequence[str] = (),
     state_dir: str | os.PathLike[str] | None = None,
+    allow_commands: bool = False,
 ) -> Generator[Client]:
     """A client of a new scheduler with `nodes` nodes of `slots` worker processes each, on this machine.
 
     `tasks`: modules, packages or files with tasks, as for `windrow up --tasks`; `allow`: modules whose plain functions
-    may be called. Without `state_dir` everything is kept in a temporary folder, which goes at the end.
+    may be called; `allow_commands`: whether `windrow run` may run commands there. Without `state_dir` all is kept
+    in a temporary folder, which goes at the end.
     """
     folder = Path(tempfile.mkdtemp(prefix="windrow-")) if state_dir is None else Path(state_dir)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        process, url = _start(_command(slots, nodes, tasks, allow, folder), folder)
+        process, url = _start(_command(slots, nodes, tasks, allow, folder, allow_commands), folder)
         try:
             yield from _serve(process, url)
         finally:
@@ -64,9 +66,12 @@ def _serve(process: subprocess.Popen[str], url: str) -> Generator[Client]:
         client.abandon()
 
 
-def _command(slots: int, nodes: int, tasks: Sequence[str], allow: Sequence[str], folder: Path) -> list[str]:
+def _command(
+    slots: int, nodes: int, tasks: Sequence[str], allow: Sequence[str], folder: Path, allow_commands: bool = False
+) -> list[str]:
     command = [sys.executable, "-m", "windrow.cli", "up", "--port", "0", "--http-port", "0", "--state", str(folder)]
     command += ["--nodes", str(nodes), "--slots", str(slots)]
+    command += ["--allow-commands"] if allow_commands else []
     for flag, values in (("--tasks", tasks), ("--allow", allow)):
         for value in [values] if isinstance(values, str) else values:
             command += [flag, value]

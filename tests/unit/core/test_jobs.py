@@ -39,6 +39,11 @@ def test_a_job_does_not_wait_for_one_that_ended_in_the_same_turn(bench: Bench) -
     assert bench.place_one().job == OTHER
 
 
+def test_a_job_without_items_ends_at_once_whatever_its_delay(bench: Bench) -> None:
+    bench.start(JOB, 0, options=Options(delay_s=3.0))
+    assert bench.job().state is JobState.DONE
+
+
 # ── Retry ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

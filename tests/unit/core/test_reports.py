@@ -19,7 +19,17 @@ from tests.core_bench import (
     values_of,
 )
 from windrow.common.keys import node_key
-from windrow.common.messages import Accepted, ChunkReport, DrainNode, ItemFailure, NodeBye, NodeHello, Refused, Report
+from windrow.common.messages import (
+    Accepted,
+    ChunkReport,
+    DrainNode,
+    ItemFailure,
+    NodeBye,
+    NodeHello,
+    NodeWelcome,
+    Refused,
+    Report,
+)
 from windrow.common.options import Options
 from windrow.common.words import FailureKind, Fence, JobId, JobState, NodeId, Range
 from windrow.scheduler.core.commands import Dispatch, EmptyNode, JobEnded, Settle
@@ -393,6 +403,19 @@ def test_a_welcome_says_what_a_node_needs(bench: Bench) -> None:
     assert welcome.key == node_key(b"s" * 32, NODE)
 
 
+def test_what_a_spool_does_not_name_is_blamed_on_by_the_hello_that_follows(bench: Bench) -> None:
+    bench.know_item_time(1.0)
+    bench.join()
+    bench.start(JOB, 10)
+    spooled, killer = bench.place()
+    bench.lease(spooled, killer)
+    bench.report(values_of(spooled), holds=(spooled.fence,), seq=0)  # as node/reporter.py numbers it
+    bench.drop_rest()
+    bench.join(boot="boot-2")
+    assert bench.pick(PutLosses) == [PutLosses(1, killer.start, killer.stop, 1)]
+    bench.drop_rest()
+
+
 def test_a_new_boot_keeps_the_spooled_fences_and_frees_the_others(bench: Bench) -> None:
     bench.know_item_time(1.0)
     bench.join()
@@ -403,6 +426,38 @@ def test_a_new_boot_keeps_the_spooled_fences_and_frees_the_others(bench: Bench) 
     bench.expect(PutLosses(1, lost.start, lost.stop, 1), DropChunk(lost.fence), Settle(lost.fence, NODE))
     assert bench.report(values_of(spooled), holds=(spooled.fence,), boot="boot-2", seq=0).dead == ()
     assert bench.pick_one(PutValues).slices == (Range(spooled.start, spooled.stop),)
+    bench.drop_rest()
+
+
+def test_a_hello_that_comes_late_frees_nothing_that_was_leased_since(bench: Bench) -> None:
+    order = placed(bench)
+    early = NodeHello(NODE, "boot-1", f"name of {NODE}", "host", 1, 1, ("default",), tasks=named(TASK), seq=1)
+    bench.report(holds=(order.fence,), seq=2)
+    bench.drop_rest()
+    assert isinstance(bench.ask(early), NodeWelcome)
+    bench.expect_nothing()
+    assert bench.chunk(order).state is ChunkState.LEASED
+
+
+def test_a_late_hello_of_a_boot_that_was_succeeded_changes_nothing(bench: Bench) -> None:
+    order = placed(bench)
+    bench.report(seq=7)
+    bench.join(boot="boot-2", holds=(order.fence,))
+    bench.lease(order, boot="boot-2")
+    old = NodeHello(NODE, "boot-1", f"name of {NODE}", "host", 1, 1, ("default",), tasks=named(TASK), seq=7)
+    assert isinstance(bench.ask(old), NodeWelcome)
+    bench.expect_nothing()
+    assert (bench.node().boot, bench.chunk(order).state) == ("boot-2", ChunkState.LEASED)
+
+
+def test_a_boot_that_was_succeeded_and_still_lives_is_let_in_again(bench: Bench) -> None:
+    """As after a state folder was copied: whoever speaks last has the identity, unless the other is refused."""
+    bench.join()
+    bench.report(seq=7)
+    bench.join(boot="boot-2")
+    back = NodeHello(NODE, "boot-1", f"name of {NODE}", "host", 1, 1, ("default",), tasks=named(TASK), seq=8)
+    assert isinstance(bench.ask(back), NodeWelcome)
+    assert bench.node().boot == "boot-1"
     bench.drop_rest()
 
 

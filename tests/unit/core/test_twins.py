@@ -7,7 +7,7 @@ import pytest
 from tests.core_bench import JOB, NODE, Bench, failure_of, released_of, values_of
 from windrow.common.messages import CancelJob
 from windrow.common.options import Options
-from windrow.common.words import JobId, JobState, NodeId
+from windrow.common.words import JobState, NodeId
 from windrow.scheduler.core.commands import Dispatch
 from windrow.scheduler.core.info import depths, job_info
 from windrow.scheduler.core.records import DropChunk, PutAttempt, PutFailure
@@ -93,6 +93,16 @@ def test_a_twin_that_fails_uses_no_attempt_and_leaves_the_item_to_the_other(benc
     bench.drop_rest()
 
 
+def test_an_item_whose_twin_failed_gets_no_other_one_under_that_fence(bench: Bench) -> None:
+    order, twin = twins(bench)
+    bench.report(failure_of(twin, twin.start), node=OTHER, holds=(twin.fence,))
+    bench.drop_rest()
+    for _ in range(10):
+        bench.report(holds=(order.fence,))
+        bench.report(node=OTHER)
+        assert bench.place(0.4) == []
+
+
 @pytest.mark.parametrize("how", ["lost", "released", "dropped"])
 def test_a_twin_that_is_gone_leaves_the_item_to_the_other(bench: Bench, how: str) -> None:
     order, twin = twins(bench)
@@ -131,4 +141,3 @@ def test_twins_are_twins_again_after_a_restart_of_the_scheduler(bench: Bench) ->
     bench.report(values_of(twin), node=OTHER, holds=(twin.fence,))
     bench.drop_rest()
     assert bench.job_state() is JobState.DONE
-    assert JobId

@@ -11,8 +11,8 @@ from typing import Any
 CODE = """
 import json, sys
 from windrow.node.sources import load_sources
-sources, allow = json.loads(sys.argv[1])
-loaded = load_sources(sources, allow)
+sources, allow, commands = json.loads(sys.argv[1])
+loaded = load_sources(sources, allow, allow_commands=commands)
 print(json.dumps({
     "tasks": {task.name: [task.version, task.options.retries] for task in loaded.tasks},
     "errors": [[error.source, error.error] for error in loaded.errors],
@@ -21,8 +21,8 @@ print(json.dumps({
 TASK = "from windrow.common.tasks import task\n@task\ndef f(x): return x\n"
 
 
-def load(folder: Path, *sources: str, allow: tuple[str, ...] = ()) -> Any:
-    argument = json.dumps([sources, allow])
+def load(folder: Path, *sources: str, allow: tuple[str, ...] = (), commands: bool = False) -> Any:
+    argument = json.dumps([sources, allow, commands])
     done = subprocess.run(
         [sys.executable, "-P", "-c", CODE, argument], cwd=folder, capture_output=True, text=True, timeout=60
     )
@@ -102,3 +102,12 @@ def test_allow_takes_the_public_functions_that_the_module_defines(tmp_path: Path
 def test_an_installed_module_has_its_distributions_version(tmp_path: Path) -> None:
     version, _ = load(tmp_path, allow=("msgpack",))["tasks"]["msgpack:packb"]
     assert version.startswith("msgpack ")
+
+
+def test_commands_are_offered_only_where_they_are_allowed(tmp_path: Path) -> None:
+    write(tmp_path, "mod.py", f"from windrow.run.tasks import command\n{TASK}")
+    assert {"mod:f"} == {name for name in load(tmp_path, "mod")["tasks"] if "export" not in name}
+    assert "windrow.run:command" not in load(tmp_path, "windrow")["tasks"]
+    allowed = load(tmp_path, "mod", commands=True)
+    assert {"mod:f", "windrow.run:command"} <= allowed["tasks"].keys()
+    assert allowed["errors"] == []

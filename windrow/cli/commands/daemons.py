@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from windrow.cli.flags import Common, log_level_flag, windrow_command, worker_memory_flag
+from windrow.cli.flags import Common, allow_commands_flag, log_level_flag, windrow_command, worker_memory_flag
 from windrow.cli.parent import die_with_parent
 from windrow.cli.settings import node_settings, scheduler_settings
 from windrow.common.config import Config
@@ -61,6 +61,7 @@ def scheduler_command(
 @click.option(
     "--allow", multiple=True, metavar="M", help="Module whose plain functions may be called; repeat for more."
 )
+@allow_commands_flag
 @click.option("--slots", metavar="N", help="Worker processes; without: one for each core.")
 @click.option("--queues", metavar="A,B", help="Queues to serve, `default` by default.")
 @click.option("--labels", metavar="K=V,…", help="Labels of this node.")
@@ -73,6 +74,7 @@ def node_command(
     common: Common,
     tasks: tuple[str, ...],
     allow: tuple[str, ...],
+    allow_commands: bool | None,
     slots: str | None,
     queues: str | None,
     labels: str | None,
@@ -89,6 +91,7 @@ def node_command(
         {
             "node.tasks": tasks or None,
             "node.allow": allow or None,
+            "node.allow_commands": allow_commands,
             "node.slots": slots,
             "node.queues": queues,
             "node.labels": labels,

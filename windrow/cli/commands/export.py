@@ -5,20 +5,19 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import click
 
 from windrow.cli.connect import (
     begin_export,
+    needs_own_cluster,
     open_client,
-    open_embedded,
+    open_own_cluster,
     preview_export,
     read_export_spec,
-    something_listens,
 )
-from windrow.cli.flags import Common, url_is_given, windrow_command
+from windrow.cli.flags import Common, windrow_command
 from windrow.cli.output import Column, count, duration, note, print_json, print_table, printable, size
 from windrow.cli.ports import ClientPort, ExportProgressPort, ExportRunPort, ExportSummaryPort
 from windrow.cli.progress import Progress, Rate, make_progress
@@ -74,25 +73,11 @@ def export_command(common: Common, /, spec: str | None, detach: bool, dry_run: b
     config = common.config()
     if dry_run:
         return _preview(common, config, options)
-    with _cluster(config, detach=detach) as client:
+    own = needs_own_cluster(config)
+    if own and detach:
+        raise UsageError(f"--detach: nothing answers at {config.client.url}; start a cluster first: windrow up")
+    with open_own_cluster(config) if own else open_client(config) as client:
         return _export(common, client, options, detach=detach)
-
-
-@contextmanager
-def _cluster(config: Config, *, detach: bool) -> Generator[ClientPort]:
-    """The cluster that is configured or runs here; else one of its own, said in a line."""
-    if url_is_given(config) or something_listens(config.client.url):
-        with open_client(config) as client:
-            yield client
-        return
-    if detach:
-        raise UsageError(
-            f"nothing answers at {config.client.url}, and --detach needs a cluster that goes on: start `windrow up`, "
-            "or leave --detach out"
-        )
-    note(f"windrow: nothing answers at {config.client.url} and no --url is given: using a cluster of my own for this")
-    with open_embedded(config.node.slots) as client:
-        yield client
 
 
 def _export(common: Common, client: ClientPort, options: Mapping[str, object], *, detach: bool) -> int:

@@ -13,7 +13,7 @@ import click
 
 from windrow.cli.child import Child, make_folder
 from windrow.cli.connect import open_client
-from windrow.cli.flags import Common, log_level_flag, windrow_command, worker_memory_flag
+from windrow.cli.flags import Common, allow_commands_flag, log_level_flag, windrow_command, worker_memory_flag
 from windrow.cli.output import note, print_json
 from windrow.cli.ports import ClientPort
 from windrow.cli.supervise import ChildFailed, Plan, Ready, Signals, Supervisor, write_ready
@@ -30,6 +30,7 @@ from windrow.common.errors import ConfigError, Unreachable, UsageError
 @click.option(
     "--allow", multiple=True, metavar="M", help="Module whose plain functions may be called; repeat for more."
 )
+@allow_commands_flag
 @click.option("--state", metavar="DIR", help="State folder; each daemon gets a folder in it.")
 @click.option("--amqp", metavar="URL", help="RabbitMQ, amqp://user:password@host:port/vhost; without: local:.")
 @click.option("--port", metavar="PORT", help="Control port, 7600 by default; 0: any free one.")
@@ -42,6 +43,7 @@ def up_command(
     slots: str | None,
     tasks: tuple[str, ...],
     allow: tuple[str, ...],
+    allow_commands: bool | None,
     state: str | None,
     amqp: str | None,
     port: str | None,
@@ -60,6 +62,7 @@ def up_command(
             "node.slots": slots,
             "node.tasks": tasks or None,
             "node.allow": allow or None,
+            "node.allow_commands": allow_commands,
             "state_dir": state,
             "scheduler.amqp_url": amqp,
             "node.amqp_url": amqp,
@@ -164,6 +167,7 @@ def _node_arguments(common: Common, config: Config, base: Path, name: str, slots
         *("--worker-memory", str(section.worker_memory_bytes_max)),
         *(part for source in section.tasks for part in ("--tasks", source)),
         *(part for module in section.allow for part in ("--allow", module)),
+        *(["--allow-commands"] if section.allow_commands else []),
     ]
 
 

@@ -1,0 +1,1 @@
+"""Jobs of shell commands: what `windrow run` sends, and the task that runs a command in a worker."""
