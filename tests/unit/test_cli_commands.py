@@ -920,8 +920,9 @@ def test_export_passes_what_was_asked_and_sums_up(exporting: types.SimpleNamespa
 def test_every_flag_of_export_reaches_it_and_beats_the_file(exporting: types.SimpleNamespace) -> None:
     Path("e.toml").write_text('source = "a.csv"\ndest = "b.csv"\nlimit = 3\ntrim = true\nquote = "none"\n')
     flags = {
-        "--quote": "'", "--escape": "!", "--encoding": "gbk", "--infer": "full", "--drop-null": "a", "--dedupe-by": "b,c",
-        "--limit": "7", "--max-errors": "1%", "--compression": "gzip", "--to-encoding": "big5", "--to-delimiter": "tab",
+        "--quote": "'", "--escape": "!", "--encoding": "gbk", "--infer": "full", "--drop-null": "a",
+        "--dedupe-by": "b,c", "--limit": "7", "--max-errors": "1%", "--compression": "gzip",
+        "--to-encoding": "big5", "--to-delimiter": "tab",
         "--partition-by": "k", "--segment-bytes": "99",
     }  # fmt: skip
     alone = ["--no-header", "--empty-null", "--manifest"]
@@ -931,8 +932,8 @@ def test_every_flag_of_export_reaches_it_and_beats_the_file(exporting: types.Sim
     (_, spec) = exporting.specs[-1]
     expected = {flag.removeprefix("--").replace("-", "_"): value for flag, value in flags.items()}
     assert spec == {
-        **expected, "limit": 7, "segment_bytes": 99, "header": False, "empty_null": True, "manifest": True, "trim": True,
-        "source": "a.csv", "dest": "b.csv",
+        **expected, "limit": 7, "segment_bytes": 99, "header": False, "empty_null": True, "manifest": True,
+        "trim": True, "source": "a.csv", "dest": "b.csv",
     }  # fmt: skip
 
 

@@ -163,11 +163,17 @@ class Joining:
         return self._add_part(part, done) if self._is_parquet else Prefix(done.parts + 1, done.bytes + part.bytes)
 
     def _add_part(self, part: Part, done: Prefix) -> Prefix:
+        before = self._joiner.rows if self._is_parquet else 0
         for name in part.files:
             if self._is_parquet:
                 self._joiner.add(self._work / name)
             else:
                 self._copy(self._work / name, part.bytes, done.bytes)
+        if self._is_parquet and self._joiner.rows - before != part.rows:
+            raise ExportError(
+                f"the part of segment {part.segment} in {self._work} has {self._joiner.rows - before} rows, "
+                f"{part.rows} were written: start the export again"
+            )
         return Prefix(done.parts + 1, self._joiner.joined_bytes if self._is_parquet else done.bytes + part.bytes)
 
     def _add_empty(self) -> None:

@@ -162,6 +162,11 @@ class ParquetJoiner:
             )
 
     @property
+    def rows(self) -> int:
+        """How many rows were joined."""
+        return self._rows
+
+    @property
     def joined_bytes(self) -> int:
         """Of the target, so far."""
         return self._at

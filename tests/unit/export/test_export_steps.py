@@ -92,17 +92,14 @@ def test_a_value_that_does_not_fit_makes_a_bad_row_that_says_the_way_out() -> No
     (bad,) = got.bad
     assert (bad.line, bad.column, bad.value, bad.text) == (8, "price", "x", "2,x")
     assert bad.reason == (
-        "line 8 of in.csv: column 'price' has 'x', which is no float64 (as the other values looked); "
+        "it is no float64 (as the other values looked); "
         "keep it as text with --cast price:string, or let --infer full look at all values first"
     )
 
 
 def test_a_value_that_does_not_fit_a_cast_is_not_sent_to_another_inference() -> None:
     (bad,) = convert(plan_of("id:int64", cast="id"), b"1.5\n 007 \n").bad
-    assert bad.reason == (
-        "line 2 of in.csv: column 'id' has '1.5', which is no int64 (as asked with --cast); "
-        "keep it as text with --cast id:string"
-    )
+    assert bad.reason == ("it is no int64 (as asked with --cast); keep it as text with --cast id:string")
 
 
 def test_a_row_with_several_wrong_values_is_one_bad_row() -> None:
@@ -211,7 +208,7 @@ def test_columns_of_other_files_are_found_by_name_and_missing_ones_are_null() ->
     assert values(convert(plan, b"1,2024-01-01,a\n")) == [(1, dt.date(2024, 1, 1), "a")]
     got = convert(plan, b"a,?,5\nb,?,x\n", source=1)
     assert values(got) == [(5, None, "a")]
-    assert got.bad[0].reason.startswith("line 3 of b.csv: column 'n' has 'x'")
+    assert got.bad[0].reason.startswith("it is no int64 (as the other values looked)")
 
 
 def test_a_segment_that_was_prepared_is_utf8_whatever_the_source_was() -> None:
