@@ -35,6 +35,9 @@ def join_early(client: ClientPort, work: Path, item: dict[str, Any], index: int,
     export = str(item["export"])
     job = stage_id(export, "join")
     merging = find_job(client, export)
+    if merging is not None and merging.state in (JobState.FAILED, JobState.CANCELLED):
+        # Whoever cancels an export by its id cancels its last job.
+        cancel(client, export, merging.reason, [one for one in ENDING if one != "join"])
     if merging is None or merging.state in TERMINAL_STATES or _ended_badly(client, export):
         close(client, job, index + 1)
         return {}

@@ -401,6 +401,32 @@ def test_cancel_stops_the_jobs_and_keeps_what_is_finished(cluster: Any, tmp_path
         run.wait()
 
 
+def test_cancelling_the_last_job_by_its_id_ends_the_others_at_the_next_look(cluster: Any, tmp_path: Path) -> None:
+    run = planned(cluster, tmp_path, "out.csv")
+    joining = cluster.job(run.job("join").id)
+    cluster.job(run.id).cancel("by hand")
+    cluster.run_item(joining, 0)
+    assert (run.convert.status().state, run.convert.status().reason) == ("cancelled", "by hand")
+    assert not joining.open
+
+
+@pytest.mark.parametrize("stage", ["scan", "decide"])
+def test_a_stage_that_fails_leaves_no_job_open(cluster: Any, tmp_path: Path, stage: str) -> None:
+    (tmp_path / "in.csv").write_bytes(b"a\n1\n")
+    run = export_run(cluster, tmp_path, tmp_path / "out.csv")
+
+    def break_it(task: str, index: int) -> None:
+        if task == f"windrow.export:{stage}":
+            (Path(run.work) / "draft.json").unlink()
+
+    cluster.before = break_it
+    cluster.run()
+    states = {name: cluster.job(run.job(name).id).state for name in ("convert", "merge", "join", "finish")}
+    assert set(states.values()) == {"cancelled"}, states
+    with pytest.raises(ExportError, match="has no plan"):
+        run.wait()
+
+
 def test_cancel_leaves_nothing_where_nothing_is_finished(cluster: Any, tmp_path: Path) -> None:
     run = planned(cluster, tmp_path, "out.csv")
     run.cancel()
