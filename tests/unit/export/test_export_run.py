@@ -141,6 +141,7 @@ def test_a_header_alone_makes_a_parquet_file_of_text_columns(export: Export) -> 
     assert (table.num_rows, table.schema) == (0, pa.schema([("a", pa.string()), ("b", pa.string())]))
 
 
+@pytest.mark.system
 def test_two_thousand_columns(export: Export) -> None:
     names = [f"c{number}" for number in range(2_000)]
     data = (
@@ -325,6 +326,8 @@ def test_a_value_that_does_not_fit_the_found_type_names_its_line(cluster: Any, t
     assert "keep it as text with --cast b:string, or let --infer full" in refused.value.message
     assert (tmp_path / "out.parquet.errors.csv").read_text().splitlines()[1].startswith("in.csv,606015,b,007,")
     assert export_run(cluster, tmp_path, tmp_path / "out.parquet", cast="b:string").wait().rows == 700_000
+    # In CSV to CSV no column has a type that nobody asked for.
+    assert export_run(cluster, tmp_path, tmp_path / "out.csv").wait().rows == 700_000
 
 
 @pytest.mark.parametrize("local", [False, True])
@@ -445,14 +448,15 @@ def test_a_bad_row_ends_the_export_before_all_segments_are_done(cluster: Any, tm
 
     def look(task: str, index: int) -> None:
         # What comes by itself every few seconds.
-        if task == tasks.CONVERT and len(convert.values) == 20:
+        if task == tasks.CONVERT and len(convert.values) >= 20:
             cluster.run_item(joining, 0)
 
     cluster.before = look
     cluster.seed = 3
     with pytest.raises(ExportError, match=r"10 bad rows.*column 'a' has 'x'"):
         run.wait()
-    assert len(convert.values) <= 41
+    assert 20 <= len(convert.values) < convert.total
+    assert joining.failed
 
 
 def test_the_start_is_durable_before_anything_can_run(cluster: Any, tmp_path: Path) -> None:
