@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import hashlib
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -92,7 +91,6 @@ def check(run: ExportRun, expected: pa.Table, dest: Path) -> None:
     """The export ends, and its file holds exactly the expected rows in order; nothing else is left beside it."""
     summary = run.wait(PATIENCE_S)
     assert (summary.path, summary.rows, summary.bytes) == (str(dest), expected.num_rows, dest.stat().st_size)
-    assert summary.sha256 == hashlib.sha256(dest.read_bytes()).hexdigest()
     assert summary.segments > 2 * DONE_MIN
     if dest.suffix == ".parquet":
         assert pq.read_table(dest).equals(expected)

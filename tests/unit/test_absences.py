@@ -60,6 +60,7 @@ KNOWN_TO = {
     "rich": ("windrow/cli/",),
     "pyarrow": ("windrow/export/",),
     "duckdb": ("windrow/export/",),
+    "fsspec": ("windrow/export/storage.py",),
 }
 """Package → the files, or folders, that may import it."""
 

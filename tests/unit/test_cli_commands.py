@@ -379,7 +379,7 @@ def test_a_wrong_setting_stops_every_command_with_one_line(client: type[Client],
         (["node", "--log-level", "loud"], "--log-level: log.level = 'loud': must be debug, info, warning or error"),
         (["export", "a.csv"], "Missing argument 'DEST'"),
         (["export", "a.csv", "b.csv", "--to", "xls"], "--to"),
-        (["export", "a.csv", "b.csv", "--columns", '"a'], "--columns"),
+        (["export", "--spec", "none.toml"], "--spec none.toml cannot be read"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -833,14 +833,23 @@ class Run:
 
     waits: list[Exception | type[BaseException]] = field(default_factory=list)
     cancelled: bool = False
+    has_parts: bool = False
+    id: str = JOB
+    dest: str = "/there/b.csv"
 
     def progress(self) -> object:
-        return types.SimpleNamespace(phase="converting", segments_done=1, segments_total=4, rows=10, bytes_written=2000)
+        return types.SimpleNamespace(
+            phase="converting", segments_done=1, segments_total=4, rows=10, bytes_written=2000, bad_rows=3,
+            source_bytes_done=5000, notes=("one thing to know",),
+        )  # fmt: skip
 
     def wait(self, timeout: float | None = None) -> object:
         if self.waits:
             raise self.waits.pop(0)
-        return types.SimpleNamespace(path="out.csv", rows=40, bytes=8000, sha256="ab", seconds=2.0)
+        return types.SimpleNamespace(
+            path="out.csv", rows=40, rows_in=50, bad_rows=3, side_file="out.csv.errors.csv", bytes=8000, files=1,
+            segments=4, sha256="ab", seconds=2.0, notes=("one thing to know",),
+        )  # fmt: skip
 
     def cancel(self) -> None:
         self.cancelled = True
@@ -862,7 +871,19 @@ def exporting(client: type[Client], monkeypatch: pytest.MonkeyPatch) -> types.Si
         stub.embedded.append(slots)
         yield client("tcp://embedded:1")
 
-    stub.start_export, stub.ExportSpec = start_export, dict
+    from windrow.export.spec import read_spec_file
+
+    def preview(url: str, _: object, spec: object) -> object:
+        stub.previews.append((url, spec))
+        return types.SimpleNamespace(
+            about="in → out", schema=[("a", "int64")], rows=[("1",), ("2",)], segments=3, rows_estimate=1000,
+            bytes_estimate=2000, slot_seconds=4.0, notes=("a note",), to_dict=lambda: {"segments": 3},
+        )  # fmt: skip
+
+    stub.previews = []
+    stub.start_export, stub.spec_from_options, stub.read_spec_file, stub.preview = (
+        start_export, dict, read_spec_file, preview,
+    )  # fmt: skip
     monkeypatch.setitem(sys.modules, "windrow.export", stub)
     monkeypatch.setattr(importlib.import_module("windrow"), "local", local, raising=False)
     monkeypatch.setattr("windrow.cli.connect.something_listens", lambda _: False)
@@ -886,16 +907,58 @@ def test_export_passes_what_was_asked_and_sums_up(exporting: types.SimpleNamespa
     client, spec = exporting.specs[0]
     assert client.url == "tcp://h:1"
     assert spec == {
-        "source": "in.csv", "dest": "out.csv", "columns": ("a", "b:c", "x,y"), "where": "a > 1",
-        "cast": ("a:int64", "b:decimal(9,2)"), "format": "csv", "delimiter": ";", "force": True,
+        "source": "in.csv", "dest": "out.csv", "columns": 'a, b:c,"x,y"', "where": "a > 1",
+        "cast": ("a:int64", "b:decimal(9,2)"), "to": "csv", "delimiter": ";", "force": True,
     }  # fmt: skip
-    assert result.stdout == "out.csv: 40 rows, 8.0 kB in 2.0 s, 20/s rows\n".replace("20/s rows", "20 rows/s")
-    assert "2/3 convert: 1 of 4 segments (25 %), 10 rows, 2.0 kB" in result.stderr
+    assert result.stdout == (
+        "out.csv: 40 rows of 50 read, 8.0 kB in 2.0 s, 20 rows/s\n3 bad rows: out.csv.errors.csv\n"
+    )
+    assert "2/3 convert: 1 of 4 segments (25 %), 10 rows, 2.0 kB, 3 bad rows" in result.stderr
+    assert result.stderr.count("windrow: one thing to know\n") == 1
+
+
+def test_every_flag_of_export_reaches_it_and_beats_the_file(exporting: types.SimpleNamespace) -> None:
+    Path("e.toml").write_text('source = "a.csv"\ndest = "b.csv"\nlimit = 3\ntrim = true\nquote = "none"\n')
+    flags = {
+        "--quote": "'", "--escape": "!", "--encoding": "gbk", "--infer": "full", "--drop-null": "a",
+        "--dedupe-by": "b,c", "--limit": "7", "--max-errors": "1%", "--compression": "gzip",
+        "--to-encoding": "big5", "--to-delimiter": "tab",
+        "--partition-by": "k", "--segment-bytes": "99",
+    }  # fmt: skip
+    alone = ["--no-header", "--empty-null", "--manifest"]
+    windrow(
+        "export", "--spec", "e.toml", *[part for flag in flags.items() for part in flag], *alone, "--url", "tcp://h:1"
+    )
+    (_, spec) = exporting.specs[-1]
+    expected = {flag.removeprefix("--").replace("-", "_"): value for flag, value in flags.items()}
+    assert spec == {
+        **expected, "limit": 7, "segment_bytes": 99, "header": False, "empty_null": True, "manifest": True,
+        "trim": True, "source": "a.csv", "dest": "b.csv",
+    }  # fmt: skip
+
+
+def test_export_detached_prints_the_id_and_needs_a_cluster_that_stays(exporting: types.SimpleNamespace) -> None:
+    assert windrow("export", "a.csv", "b.csv", "--detach", "--url", "tcp://h:1").stdout == f"{JOB}\n"
+    assert "start a cluster first: windrow up" in windrow("export", "a.csv", "b.csv", "--detach", code=2).stderr
+    assert exporting.embedded == []
+
+
+def test_a_dry_run_starts_nothing(exporting: types.SimpleNamespace) -> None:
+    result = windrow("export", "a.csv", "b.csv", "--dry-run")
+    assert exporting.specs == exporting.embedded == []
+    assert exporting.previews[0][1] == {"source": "a.csv", "dest": "b.csv"}
+    assert "a       int64" in result.stdout
+    assert "about 3 segments, 1,000 rows and 2.0 kB to write; about 4.0 s of one slot's time" in result.stdout
+    assert "windrow: a note" in result.stderr
+    assert json.loads(windrow("export", "a.csv", "b.csv", "--dry-run", "--json").stdout) == {"segments": 3}
 
 
 def test_export_as_json(exporting: types.SimpleNamespace) -> None:
     document = json.loads(windrow("export", "a.csv", "b.csv", "--json", "--url", "tcp://h:1").stdout)
-    assert document == {"path": "out.csv", "rows": 40, "bytes": 8000, "sha256": "ab", "seconds": 2.0}
+    assert document == {
+        "path": "out.csv", "rows": 40, "rows_in": 50, "bad_rows": 3, "side_file": "out.csv.errors.csv", "bytes": 8000,
+        "files": 1, "segments": 4, "sha256": "ab", "seconds": 2.0, "notes": ["one thing to know"],
+    }  # fmt: skip
 
 
 def test_export_starts_a_cluster_of_its_own_only_where_none_was_named(
@@ -926,3 +989,5 @@ def test_ctrl_c_in_export_cancels_and_says_how_to_start_again(exporting: types.S
     exporting.run.waits = [KeyboardInterrupt]
     assert "start again with: windrow" in windrow("export", "a.csv", "b.csv", code=130).stderr
     assert exporting.run.cancelled
+    exporting.run = Run(waits=[KeyboardInterrupt], has_parts=True)
+    assert "the finished parts are kept; go on with: windrow" in windrow("export", "a.csv", "b.csv", code=130).stderr

@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "node": ("daemons", "Run a node daemon."),
     "submit": ("submit", "Start a job; prints its id."),
     "run": ("run", "Run a command for each line, or for each number of a range."),
-    "export": ("export", "Export data with all nodes into one file."),
+    "export": ("export", "Export data with all nodes into one file or folder."),
     "jobs": ("jobs", "List jobs, newest first."),
     "job": ("jobs", "Show one job."),
     "wait": ("jobs", "Wait until jobs have ended."),

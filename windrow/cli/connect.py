@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from windrow.cli.flags import Common, url_is_given
 from windrow.cli.output import note
-from windrow.cli.ports import ClientPort, ExportRunPort
+from windrow.cli.ports import ClientPort, ExportPreviewPort, ExportRunPort
 from windrow.common.config import Config
 
 PROBE_S = 1.0
@@ -46,10 +46,23 @@ def open_embedded(slots: int, **options: bool) -> AbstractContextManager[ClientP
     return cast("AbstractContextManager[ClientPort]", windrow.local(slots=slots, **options))
 
 
-def begin_export(client: ClientPort, spec: Mapping[str, object]) -> ExportRunPort:
-    """Start an export; `spec` holds the fields of windrow.export.ExportSpec."""
+def begin_export(client: ClientPort, options: Mapping[str, object]) -> ExportRunPort:
+    """Start an export; `options` are source, dest and the names of the flags."""
     export: Any = importlib.import_module("windrow.export")
-    return cast(ExportRunPort, export.start_export(client, export.ExportSpec(**spec)))
+    return cast(ExportRunPort, export.start_export(client, export.spec_from_options(options)))
+
+
+def read_export_spec(path: str) -> dict[str, object]:
+    """The options in a TOML file."""
+    export: Any = importlib.import_module("windrow.export")
+    return cast("dict[str, object]", export.read_spec_file(path))
+
+
+def preview_export(config: Config, options: Mapping[str, object]) -> ExportPreviewPort:
+    """What an export would be; found out here where the scheduler is on this machine, else by a node."""
+    export: Any = importlib.import_module("windrow.export")
+    spec = export.spec_from_options(options)
+    return cast(ExportPreviewPort, export.preview(config.client.url, lambda: open_client(config), spec))
 
 
 def something_listens(url: str) -> bool:

@@ -15,7 +15,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack, overload
 
 from windrow.client.address import find_address
 from windrow.client.calls import Calls
@@ -58,6 +58,7 @@ from windrow.common.words import JobId
 
 if TYPE_CHECKING:
     from windrow.export import ExportRun
+    from windrow.export.spec import SpecOptions
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -284,8 +285,10 @@ class Client(concurrent.futures.Executor):
         """How the scheduler is."""
         return self.ask(Health(), HealthInfo)
 
-    def export(self, source: str | os.PathLike[str], dest: str | os.PathLike[str], **options: Any) -> ExportRun:
-        """Start a data export: the names are those of `windrow export`, see windrow.export.run.export."""
+    def export(
+        self, source: str | os.PathLike[str], dest: str | os.PathLike[str], **options: Unpack[SpecOptions]
+    ) -> ExportRun:
+        """Start a data export: the names are those of `windrow export`, see windrow.export.spec.SpecOptions."""
         from windrow.export import export  # Late: most clients never export, and it is a good deal to import.
 
         return export(self, source, dest, **options)

@@ -4,6 +4,18 @@ Nothing here imports pyarrow or DuckDB before a task runs: a client may start ex
 """
 
 from windrow.export.run import ExportProgress, ExportRun, ExportSummary, export, start_export
-from windrow.export.spec import ExportSpec, make_spec
+from windrow.export.spec import ExportSpec, make_spec, read_spec_file, spec_from_options
+from windrow.export.starting import preview
 
-__all__ = ["ExportProgress", "ExportRun", "ExportSpec", "ExportSummary", "export", "make_spec", "start_export"]
+__all__ = [
+    "ExportProgress",
+    "ExportRun",
+    "ExportSpec",
+    "ExportSummary",
+    "export",
+    "make_spec",
+    "preview",
+    "read_spec_file",
+    "spec_from_options",
+    "start_export",
+]

@@ -177,7 +177,7 @@ def _find_column(path: list[str], names: Sequence[str]) -> int:
 
 def shown_names(names: Sequence[str], most: int = 40) -> str:
     """Column names for a message, the rest counted."""
-    shown = ", ".join(names[:most])
+    shown = ", ".join(names[:most]) or "no columns"
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 

@@ -1,121 +1,161 @@
-"""Converts one segment into a part file: read, cast, where, select; the same segment always gives the same bytes."""
+"""What the converting stages do with one segment: read, convert, write its part; with keys, in two rounds."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable
+import dataclasses
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute
 
-from windrow.common.codec import decoder_for
-from windrow.common.errors import ExportError
-from windrow.export.cleaning import BadValue, to_type
-from windrow.export.condition import keep_rows
+from windrow.common.codec import decoder_for, to_plain
+from windrow.common.errors import MalformedMessage
+from windrow.export.cutting import is_behind_cut
+from windrow.export.dedupe import find_losers, keep_winners, losers_file_name, write_first_round
 from windrow.export.files import write_durably
-from windrow.export.plan import Part, Plan, ReadColumn, read_plan
-from windrow.export.reading import Rows, read_rows
-from windrow.export.writing import csv_rows, parquet_part, parquet_schema
+from windrow.export.form import find_unwritable, without_rows
+from windrow.export.kept_rows import kept_file_name, read_kept
+from windrow.export.key_files import key_file_name
+from windrow.export.loading import read_segment
+from windrow.export.model import Part, Plan, Segment
+from windrow.export.parts import find_part, part_key, skipped_part, write_part, write_side_part
+from windrow.export.rows import BadRow, Rows
+from windrow.export.steps import Converted, convert_rows
+from windrow.export.work import PLAN_FILE, find_draft, get_plan, segment_from
 
 pc: Any = pyarrow.compute
 
 
 @dataclass(frozen=True, slots=True)
-class SegmentItem:
-    """The item of one segment, as plan.segment_item makes it."""
+class _First:
+    """The receipt of a segment's first round."""
 
-    work: str
-    segment: int
-    start: int
-    stop: int
-    line: int
+    key: str
+    part: Part
 
 
-_decode_item: Callable[[object], SegmentItem] = decoder_for(SegmentItem)
+@dataclass(frozen=True, slots=True)
+class _Finished:
+    """A segment's rows after the second round."""
+
+    columns: list[Any]
+    rows_in: int = 0
+    bad: tuple[BadRow, ...] = ()
 
 
-def convert_segment(data: object, unique: str) -> Part:
-    """Write the segment's part file. `unique` keeps two conversions of one segment from meeting in one file."""
-    item = _decode_item(data)
-    work = Path(item.work)
-    plan = read_plan(work)
-    rows = _read(plan, item)
-    typed = _typed(plan, rows)
-    columns = [
-        typed[column.index] if _is_typed(plan, column.index) else rows.columns[column.index] for column in plan.output
-    ]
-    kept = rows.count
-    if plan.where:
-        names = {column.index: column.name for column in plan.read}
-        seen = {names[index]: typed.get(index, rows.columns[index]) for index in plan.where_columns}
-        try:
-            mask = pc.fill_null(keep_rows(plan.where, seen, rows.count), False)
-        except ExportError as error:
-            last = rows.line(rows.count - 1)
-            raise ExportError(f"{error.message} (in lines {item.line} to {last} of {Path(plan.source).name})") from None
-        columns = [column.filter(mask) for column in columns]
-        kept = int(mask.true_count)
-    name = f"part-{item.segment:06d}-{unique}.{plan.format}"
-    size, sha256 = write_durably(work / name, _encoded(plan, columns), unique)
-    return Part(item.segment, name, rows.count, kept, size, sha256)
+_decode_first: Callable[[object], _First] = decoder_for(_First)
 
 
-def _is_typed(plan: Plan, index: int) -> bool:
-    # In a CSV a column that only the condition types is written as it was read.
-    return plan.format != "csv" or any(column.index == index and column.cast for column in plan.read)
+def convert_segment(work: Path, item: dict[str, Any], unique: str) -> Part:
+    """Write the segment's part, or find what an earlier run has written; where rows have keys, the first round."""
+    plan, segment = plan_of(work), segment_from(item["segment"])
+    if plan.steps.dedupe:
+        return _first_round(work, plan, segment, unique)
+    if is_behind_cut(work, segment.number):
+        return skipped_part(segment.number)
+    found = find_part(work, plan, segment)
+    return found if found is not None else write_part(work, plan, segment, convert(plan, segment, work), unique)
 
 
-def _read(plan: Plan, item: SegmentItem) -> Rows:
-    source = Path(plan.source)
+def dedupe_partition(work: Path, item: dict[str, Any], unique: str) -> dict[str, object]:
+    """Write which rows have a key of this partition that an earlier row has."""
+    segments = int(item["segments"])
+    partition = int(item["partition"])
+    if not (work / losers_file_name(partition)).exists():
+        find_losers(work, partition, [key_file_name(number) for number in range(segments)], unique)
+    return {"partition": partition}
+
+
+def finish_segment(work: Path, item: dict[str, Any], unique: str) -> Part:
+    """Write the segment's part without the rows that earlier segments have."""
+    plan, segment = plan_of(work), segment_from(item["segment"])
+    if is_behind_cut(work, segment.number):
+        return skipped_part(segment.number)
+    found = find_part(work, plan, segment)
+    if found is not None:
+        return found
+    draft = find_draft(work)
+    losers = [losers_file_name(number) for number in range(draft.partitions if draft else 0)]
+    first = _find_first(work, plan, segment)
+    columns = keep_winners(work, segment.number, losers, read_kept(work, segment.number))
+    return write_part(work, plan, segment, _Finished(columns), unique, earlier=first)
+
+
+def convert(plan: Plan, segment: Segment, work: Path, data: bytes | None = None) -> Converted:
+    """The segment's rows after all steps; those that the destination cannot hold are bad rows too."""
+    rows = read_segment(plan, segment, work, data)
+    return _writable(plan, rows, convert_rows(plan, rows))
+
+
+def plan_of(work: Path) -> Plan:
+    """The plan, read once by each worker process."""
     try:
-        with open(source, "rb") as file:
-            about = os.fstat(file.fileno())
-            if (about.st_size, about.st_mtime_ns) != (plan.source_bytes, plan.source_mtime_ns):
-                raise ExportError(f"{source} changed while it was exported: start the export again")
-            file.seek(item.start)
-            data = file.read(item.stop - item.start)
-    except FileNotFoundError:
-        raise ExportError(f"no source {source}: it has gone, or this node does not see it under this path") from None
-    except PermissionError:
-        raise ExportError(f"the source {source} cannot be read: check its permissions") from None
-    return read_rows(
-        data,
-        width=plan.width,
-        wanted=[column.index for column in plan.read],
-        delimiter=plan.delimiter,
-        first_line=item.line,
-        source=source.name,
+        about = (work / PLAN_FILE).stat()
+    except OSError:
+        return get_plan(work)
+    return _cached_plan(work, about.st_mtime_ns, about.st_ino)
+
+
+@lru_cache(maxsize=4)
+def _cached_plan(work: Path, _written: int, _inode: int) -> Plan:
+    return get_plan(work)
+
+
+def _writable(plan: Plan, rows: Rows, converted: Converted) -> Converted:
+    wrong = find_unwritable(plan.write_form, converted.columns)
+    if not wrong:
+        return converted
+    numbers = [one.row for one in wrong]
+    bad = [
+        BadRow(
+            rows.places.line(ordinal), plan.output[one.column].name, one.value, one.reason, rows.places.text(ordinal)
+        )
+        for one, ordinal in zip(wrong, converted.order.take(pa.array(numbers)).to_pylist(), strict=True)
+    ]
+    partition = converted.partition
+    return dataclasses.replace(
+        converted,
+        columns=without_rows(converted.columns, numbers),
+        keys=without_rows(converted.keys, numbers) if converted.keys else [],
+        order=without_rows([converted.order], numbers)[0],
+        bad=sorted([*converted.bad, *bad], key=lambda row: row.line),
+        partition=None if partition is None else without_rows([partition], numbers)[0],
     )
 
 
-def _typed(plan: Plan, rows: Rows) -> dict[int, Any]:
-    """The columns by index; typed ones converted. ExportError for the first row with a value that does not fit."""
-    found: dict[int, Any] = dict(rows.columns)
-    bad: list[tuple[int, ReadColumn, str]] = []
-    for column in plan.typed:
-        try:
-            found[column.index] = to_type(rows.columns[column.index], column.type, strict=not column.cast)
-        except BadValue as error:
-            bad.append((error.row, column, error.value))
-    if bad:
-        row, column, value = min(bad, key=lambda one: one[0])
-        place = f"line {rows.line(row)} of {Path(plan.source).name}: column {column.name!r} has {_shown(value)}"
-        found_so = "as asked with --cast" if column.cast else "as the other values looked"
-        raise ExportError(
-            f"{place}, which is no {column.type} ({found_so}); keep it as text with --cast {column.name}:string"
-        )
-    return found
+def _first_round(work: Path, plan: Plan, segment: Segment, unique: str) -> Part:
+    """Keys and columns in files of their own; the part has no file yet."""
+    found = _find_first(work, plan, segment)
+    if found is not None:
+        return found
+    converted = convert(plan, segment, work)
+    draft = find_draft(work)
+    partitions = draft.partitions if draft else 1
+    kept = write_first_round(work, segment.number, converted.keys, converted.columns, partitions, unique)
+    bad_file = write_side_part(work, plan, segment, converted.bad, unique)
+    part = Part(segment.number, (), converted.rows_in, kept.rows, len(converted.bad), 0, (), bad_file)
+    receipt = json.dumps(to_plain(_First(part_key(plan, segment), part)), ensure_ascii=False).encode()
+    write_durably(work / _first_name(segment), [receipt], unique)
+    return part
 
 
-def _shown(value: str, most: int = 60) -> str:
-    return repr(value if len(value) <= most else value[:most] + "…")
+def _find_first(work: Path, plan: Plan, segment: Segment) -> Part | None:
+    try:
+        first = _decode_first(json.loads((work / _first_name(segment)).read_bytes()))
+    except (FileNotFoundError, ValueError, MalformedMessage):
+        return None
+    files = [key_file_name(segment.number), kept_file_name(segment.number)]
+    files += [first.part.bad_file] if first.part.bad_file else []
+    is_there = all((work / name).exists() for name in files)
+    return first.part if first.key == part_key(plan, segment) and is_there else None
 
 
-def _encoded(plan: Plan, columns: list[Any]) -> Iterable[bytes]:
-    if plan.format == "csv":
-        return csv_rows(columns)
-    return [parquet_part(parquet_schema(plan.names, plan.types), columns)]
+def _first_name(segment: Segment) -> str:
+    return f"first-{segment.number:06d}.json"

@@ -23,6 +23,8 @@ class Source:
     member: str = ""
     compression: str = ""
     """`gzip`, `bz2`, `zip`, `zstd`, or empty."""
+    columns: tuple[str, ...] = ()
+    """Names of a CSV file's own columns, in its order."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,8 +104,10 @@ def join_parquet_files(target: Sink, parts: Iterable[Path]) -> Joined:
 class ParquetJoiner:
     """Joins parts as they come; in memory are their footers and page indexes, as they stand in the file."""
 
-    def __init__(self, target: Sink) -> None:
+    def __init__(self, target: Sink, *, have_bytes: int = 0) -> None:
+        """`have_bytes`: so many bytes of the target are there already, from adding the same parts before."""
         self._target = target
+        self._have = have_bytes
         self._at = 0
         self._shape: _Shape | None = None
         self._groups: list[bytes] = []
@@ -159,13 +161,27 @@ class ParquetJoiner:
                 f"{path} and {first.path} order their statistics differently: write both with one program"
             )
 
+    @property
+    def rows(self) -> int:
+        """How many rows were joined."""
+        return self._rows
+
+    @property
+    def joined_bytes(self) -> int:
+        """Of the target, so far."""
+        return self._at
+
     def _write(self, data: bytes) -> None:
-        self._target.write(data)
+        if self._at >= self._have:
+            self._target.write(data)
         self._at += len(data)
 
     def _copy(self, path: Path, file: BinaryIO, start: int, stop: int) -> None:
         file.seek(start)
         left = stop - start
+        if self._at + left <= self._have:
+            self._at += left
+            return
         while left:
             data = file.read(min(left, COPY_BYTES))
             if not data:

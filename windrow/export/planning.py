@@ -1,212 +1,223 @@
-"""Plans an export: checks what was asked against the source, decides the types, and cuts the segments."""
-
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+"""Plans an export: checks what was asked against sources and destination, and takes up what an earlier one left."""
 
 from __future__ import annotations
 
-import csv
-import io
+import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from itertools import starmap
 from pathlib import Path
-from typing import Any, BinaryIO
 
 from windrow.common.errors import ExportError
-from windrow.export.cleaning import arrow_type, find_type
-from windrow.export.condition import check_condition, find_condition_columns, shown_names
-from windrow.export.paths import check_paths
-from windrow.export.plan import OutputColumn, Plan, ReadColumn
-from windrow.export.reading import read_rows, reader_of
-from windrow.export.spec import ExportSpec, parse_casts
-from windrow.export.splitting import (
-    BlockStart,
-    Read,
-    RowStart,
-    Segment,
-    count_source,
-    cut_segments,
-    find_last_row_end,
-    find_row_end,
-    find_row_start,
+from windrow.export.casting import arrow_type
+from windrow.export.choosing import choose
+from windrow.export.condition import check_condition
+from windrow.export.destination import check_destination
+from windrow.export.files import remove_folder
+from windrow.export.form import check_names, check_write_form
+from windrow.export.inference import UNKNOWN, decided, union_columns
+from windrow.export.key_files import partitions_for
+from windrow.export.loading import columns_of
+from windrow.export.looking import Found, is_prepared, look_at, name_of
+from windrow.export.model import Destination, Form, Plan, Source, Steps
+from windrow.export.parts import partition_column
+from windrow.export.publish import check_target
+from windrow.export.read_parquet import check_columns
+from windrow.export.spec import ExportSpec, canonical_spec
+from windrow.export.texts import parse_casts, parse_errors
+from windrow.export.work import (
+    Draft,
+    KnownType,
+    find_difference,
+    find_draft,
+    find_plan,
+    find_work_folders,
+    write_draft,
+    write_draft_anew,
+    write_plan,
 )
-from windrow.export.types import TEXT
-
-SAMPLES = 64
-"""Places of the source that types are decided from; a source of SAMPLES * SAMPLE_BYTES or less is read whole."""
-SAMPLE_BYTES = 64 << 10
-HEADER_BYTES_MAX = 16 << 20
-
-_BOM = b"\xef\xbb\xbf"
-_DELIMITERS = (",", "\t", ";", "|")
-_MAGIC = {
-    b"\x1f\x8b": "is compressed with gzip: gunzip it first",
-    b"PK\x03\x04": "is a zip archive: unzip it first",
-    b"BZh": "is compressed with bzip2: bunzip2 it first",
-    b"\x28\xb5\x2f\xfd": "is compressed with zstd: unzstd it first",
-    b"PAR1": "is a Parquet file: this export reads CSV",
-    b"\xff\xfe": "is UTF-16: convert it first, e.g. with iconv -f UTF-16 -t UTF-8",
-    b"\xfe\xff": "is UTF-16: convert it first, e.g. with iconv -f UTF-16 -t UTF-8",
-}
 
 
-def make_plan(spec: ExportSpec) -> tuple[Plan, list[Segment]]:
-    """The plan and its segments; the same source and spec give the same ones."""
-    check_paths(spec)
-    # Unbuffered would do; the samples like the buffer.
-    with open(spec.source, "rb") as file:
-        about = os.fstat(file.fileno())
-        names, delimiter, start, line = read_header(file, spec)
-        chosen = _Choice(names, spec)
-        read = reader_of(file)
-        starts = count_source(read, start=start, stop=about.st_size, line=line)
-        segments = cut_segments(read, starts, spec.segment_bytes)
-        found = _decide_types(read, starts, chosen.guessed, names, delimiter, Path(spec.source).name)
-    typed = {index: chosen.casts.get(index) or found.get(index, TEXT) for index in chosen.read}
-    if spec.where:
-        check_condition(spec.where, {names[index]: arrow_type(typed[index]) for index in chosen.where})
-    return (
-        Plan(
-            source=spec.source,
-            source_bytes=about.st_size,
-            source_mtime_ns=about.st_mtime_ns,
-            dest=spec.dest,
-            format=spec.format,
-            force=spec.force,
-            delimiter=delimiter,
-            width=len(names),
-            read=tuple(ReadColumn(index, names[index], typed[index], index in chosen.casts) for index in chosen.read),
-            output=tuple(OutputColumn(index, name, chosen.output_type(index, typed)) for index, name in chosen.output),
+def windrow_version() -> str:
+    """The version of Windrow, which another output may come from."""
+    try:
+        return version("windrow-engine")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def make_draft(spec: ExportSpec) -> tuple[Draft, tuple[str, ...]]:
+    """The plan as far as it goes without the rows, and notes for the user; the same sources give the same one."""
+    found = look_at(spec)
+    names, known = _columns(found, spec)
+    plan = _plan(spec, found.sources, found.form, names, known, {})
+    if names:
+        check_target(plan, [spec.source])
+    else:
+        check_destination(plan.dest, [source.url for source in found.sources], [spec.source])
+    guessed: tuple[int, ...] = ()
+    if found.form.kind != "jsonl":
+        guessed = choose(names, spec).guessed(spec, known)
+    streamed = (
+        found.form.kind == "csv"
+        and len(found.sources) == 1
+        and is_prepared(found.sources[0], found.form)
+        and not guessed
+        and bool(names)
+    )
+    if streamed:
+        check_types(plan)
+    size = sum(source.bytes for source in found.sources)
+    partitions = partitions_for(size) if spec.dedupe_by else 0
+    return Draft(
+        plan, spec, found.heads, guessed, tuple(starmap(KnownType, known.items())), partitions, streamed
+    ), found.notes
+
+
+def finish_plan(draft: Draft, names: Sequence[str], types: Mapping[int, str]) -> Plan:
+    """The plan with the types that were found."""
+    plan = _plan(
+        draft.spec,
+        draft.plan.sources,
+        draft.plan.read_form,
+        tuple(names),
+        {column.index: column.type for column in draft.known},
+        types,
+    )
+    check_types(plan)
+    partition_column(plan)
+    check_names(plan.write_form, plan.names)
+    return plan
+
+
+def check_types(plan: Plan) -> None:
+    """ExportError where the condition does not go with the types of its columns."""
+    if plan.steps.where:
+        typed = {column.index: column for column in plan.read}
+        check_condition(
+            plan.steps.where,
+            {typed[index].name: arrow_type(typed[index].type) for index in plan.steps.where_columns},
+        )
+
+
+def _columns(found: Found, spec: ExportSpec) -> tuple[tuple[str, ...], dict[int, str]]:
+    """Names of all columns of all files, and the types that the source itself gives; nothing yet for JSON Lines."""
+    if found.form.kind == "jsonl":
+        return (), {}
+    casts = {cast.column for cast in parse_casts(spec.cast)}
+    if found.form.kind == "parquet":
+        files = [(name_of(source), columns_of(source)) for source in found.sources]
+        union = union_columns(
+            [(name, [(one.name, one.type) for one in columns]) for name, columns in files], casts=casts
+        )
+        names = tuple(name for name, _ in union)
+        wanted = {names[index] for index in choose(names, spec).read}
+        for name, columns in files:
+            check_columns(columns, wanted, name)
+        return names, {at: decided(state) for at, (_, state) in enumerate(union)}
+    heads = [
+        (name_of(source), [(name, UNKNOWN) for name in source.columns]) for source in found.sources if source.columns
+    ]
+    if len(heads) == 1:
+        # One file may have a header that names a column twice.
+        return tuple(name for name, _ in heads[0][1]), {}
+    return tuple(name for name, _ in union_columns(heads, casts=casts)), {}
+
+
+def _plan(
+    spec: ExportSpec,
+    sources: tuple[Source, ...],
+    form: Form,
+    names: tuple[str, ...],
+    known: Mapping[int, str],
+    types: Mapping[int, str],
+) -> Plan:
+    # The columns of JSON Lines are not known before its rows were looked at.
+    choice = choose(names, spec) if names or form.kind != "jsonl" else None
+    all_types = {**known, **types}
+    steps = Steps(limit=spec.limit)
+    if choice is not None:
+        steps = Steps(
+            trim=spec.trim,
+            empty_null=spec.empty_null,
             where=spec.where,
-            where_columns=chosen.where,
-            segments=len(segments),
-            segment_bytes=spec.segment_bytes,
+            where_columns=choice.where,
+            drop_null=choice.drop_null,
+            dedupe=choice.dedupe,
+            limit=spec.limit,
+        )
+    write_form = _write_form(spec)
+    return Plan(
+        windrow=windrow_version(),
+        sources=sources,
+        read_form=form,
+        columns=names,
+        read=choice.read_columns(all_types) if choice else (),
+        output=choice.output_columns(spec, all_types, known) if choice else (),
+        steps=steps,
+        write_form=write_form,
+        dest=Destination(
+            path=spec.dest.rstrip("/"),
+            folder=spec.dest.endswith("/"),
+            partition=choice.partition if choice else None,
+            force=spec.force,
+            manifest=spec.manifest,
         ),
-        segments,
+        errors=parse_errors(spec.max_errors),
+        segment_bytes=spec.segment_bytes,
+        spec=canonical_spec(spec),
     )
 
 
-def read_header(file: BinaryIO, spec: ExportSpec) -> tuple[list[str], str, int, int]:
-    """Column names, delimiter, and offset and line of the first row; ExportError where there is no header."""
-    name = Path(spec.source).name
-    data = file.read(SAMPLE_BYTES)
-    for magic, what in _MAGIC.items():
-        if data.startswith(magic):
-            raise ExportError(f"{name} {what}")
-    start = len(_BOM) if data.startswith(_BOM) else 0
-    while (end := find_row_end(data, start, inside=False)) < 0 or not data[start:end].strip(b"\r\n"):
-        if end >= 0:
-            start = end
-        elif len(data) > HEADER_BYTES_MAX:
-            raise ExportError(f"{name} has no line end in its first {HEADER_BYTES_MAX} bytes: it is no CSV file")
-        elif more := file.read(len(data) or 1):
-            data += more
-        else:
-            end = len(data)
-            break
-    header = data[start:end]
-    if not header.strip(b"\r\n"):
-        raise ExportError(f"{name} is empty: an export needs at least a header line with the column names")
-    try:
-        text = header.decode()
-    except UnicodeDecodeError:
-        raise ExportError(
-            f"the header of {name} is not UTF-8: convert the file first, e.g. with iconv -t UTF-8"
-        ) from None
-    delimiter = spec.delimiter or _find_delimiter(text)
-    try:
-        names = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
-    except csv.Error as error:
-        raise ExportError(f"the header of {name} cannot be read: {error}") from None
-    return names, delimiter, end, 1 + data.count(b"\n", 0, end)
+def _write_form(spec: ExportSpec) -> Form:
+    compression = spec.compression if spec.format == "parquet" else spec.compression.replace("none", "")
+    form = Form(spec.format, spec.to_encoding or "utf-8", spec.to_delimiter or ",", compression=compression)
+    check_write_form(form)
+    return form
 
 
-def _find_delimiter(header: str) -> str:
-    """The one that stands most often outside quotes in the header; a comma where none does."""
-    outside = "".join(header.split('"')[::2])
-    return max(_DELIMITERS, key=outside.count)
+def take_over(draft: Draft, work: Path, export: str, is_running: Callable[[str], bool]) -> tuple[str, ...]:
+    """Make the folder `work` what an earlier export to the same destination has left, if that fits; notes about it.
 
-
-class _Choice:
-    """The columns that the spec names, found in the header."""
-
-    def __init__(self, names: list[str], spec: ExportSpec) -> None:
-        self._names = names
-        self._format = spec.format
-        self.casts = {self._find(cast.column, "--cast"): cast.type for cast in parse_casts(spec.cast)}
-        self.where = find_condition_columns(spec.where, names) if spec.where else ()
-        self.output = [self._find_output(entry) for entry in spec.columns] or list(enumerate(names))
-        self._check_output()
-        self.read = sorted({index for index, _ in self.output} | set(self.where) | set(self.casts))
-        # CSV to CSV types only what an option names; the rest stays text, so that no value changes.
-        typed = set(self.read) if spec.format != "csv" else set(self.where)
-        self.guessed = sorted(typed - set(self.casts))
-
-    def output_type(self, index: int, typed: dict[int, str]) -> str:
-        """What the column is in the output."""
-        return self.casts.get(index, TEXT) if self._format == "csv" else typed[index]
-
-    def _find(self, name: str, option: str) -> int:
-        found = [index for index, known in enumerate(self._names) if known == name]
-        if not found:
-            raise ExportError(f"{option} names column {name!r}; the source has {shown_names(self._names)}")
-        if len(found) > 1:
-            raise ExportError(f"{option} names column {name!r}, which stands {len(found)} times in the header")
-        return found[0]
-
-    def _find_output(self, entry: str) -> tuple[int, str]:
-        """`name`, or `name:new` with the name as long as it can be (a column may be called `a:b`)."""
-        if entry in self._names:
-            return self._find(entry, "--columns"), entry
-        name, colon, new = entry.rpartition(":")
-        while colon and name not in self._names and ":" in name:
-            name, _, more = name.rpartition(":")
-            new = f"{more}:{new}"
-        if not colon or name not in self._names:
-            return self._find(entry.partition(":")[0], "--columns"), entry
-        if not new:
-            raise ExportError(f"--columns {entry!r} gives no new name: write {name}:new_name, or {name} to keep it")
-        return self._find(name, "--columns"), new
-
-    def _check_output(self) -> None:
-        names = [name for _, name in self.output]
-        twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
-        # A CSV that goes through as it is may keep such a header; anything made of it may not.
-        if twice is not None and (self._format != "csv" or names != self._names):
+    ExportError where another export to it still runs.
+    """
+    notes: list[str] = []
+    for other, folder in find_work_folders(draft.spec.dest):
+        if other == export:
+            continue
+        if is_running(other):
             raise ExportError(
-                f"the output would have two columns {twice!r}: choose and rename with --columns a,b:new_name"
+                f"export {other} to {draft.spec.dest} still runs: wait for it (windrow wait {other}) or cancel it first"
             )
+        before = find_draft(folder)
+        difference = "it did not come so far" if before is None else find_difference(before, draft)
+        if difference is None and not work.exists():
+            try:
+                os.rename(folder, work)
+            except FileNotFoundError:
+                raise ExportError(f"another export to {draft.spec.dest} has begun this moment: wait for it") from None
+            parts = len(list(work.glob("part-*.json")))
+            notes.append(f"going on with export {other}: {parts} finished parts are taken up")
+        else:
+            if before is not None:
+                notes.append(f"starting afresh, export {other} left parts that do not fit: {difference}")
+            remove_folder(folder)
+    return tuple(notes)
 
 
-def _decide_types(
-    read: Read, starts: list[BlockStart], columns: Sequence[int], names: list[str], delimiter: str, source: str
-) -> dict[int, str]:
-    """The type of each of these columns, from samples spread over the source."""
-    if not columns:
-        return {}
-    parts: dict[int, list[Any]] = {index: [] for index in columns}
-    for place, data in _samples(read, starts):
-        rows = read_rows(
-            data, width=len(names), wanted=columns, delimiter=delimiter, first_line=place.line, source=source
-        )
-        for index, column in rows.columns.items():
-            parts[index].append(column)
-    return {index: find_type(parts[index]) for index in columns}
+def settle_draft(work: Path, draft: Draft, unique: str) -> None:
+    """Put the draft into the work folder; where one was taken over, with the options that change no part."""
+    found = find_draft(work)
+    if found is not None and found != draft and find_difference(found, draft) is None:
+        write_draft_anew(work, draft, unique)
+        earlier = find_plan(work)
+        if earlier is not None:
+            write_plan(work, same_but_options(earlier, draft), unique)
+    else:
+        write_draft(work, draft, unique)
 
 
-def _samples(read: Read, starts: list[BlockStart]) -> list[tuple[RowStart, bytes]]:
-    """Whole rows from SAMPLES places, or all rows of a small source."""
-    first, end = starts[0].offset, starts[-1].offset
-    if end - first <= SAMPLES * SAMPLE_BYTES:
-        return [(RowStart(first, starts[0].line), read(first, end - first))]
-    found: list[tuple[RowStart, bytes]] = []
-    # The last place is such that its sample reaches the end of the source.
-    step = (end - first - SAMPLE_BYTES) / (SAMPLES - 1)
-    for number in range(SAMPLES):
-        place = find_row_start(read, starts, first + round(number * step))
-        data = read(place.offset, SAMPLE_BYTES)
-        if place.offset + len(data) < end:
-            # A row longer than a sample is left out: it gives no type away that others would not.
-            data = data[: max(find_last_row_end(data), 0)]
-        if data:
-            found.append((place, data))
-    return found
+def same_but_options(plan: Plan, draft: Draft) -> Plan:
+    """The plan of an earlier export, with the options of this one that change no part."""
+    return dataclasses.replace(plan, dest=draft.plan.dest, errors=draft.plan.errors, spec=draft.plan.spec)

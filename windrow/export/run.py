@@ -1,32 +1,29 @@
-"""Starts an export as three jobs (plan, convert, merge), follows them, and says in one line what went wrong."""
+"""An export as whoever started it holds it: how far it is, waiting for it, ending it, and what it came to."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
-import urllib.parse
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, Unpack
 
 from windrow.common.blocks import block_entries
 from windrow.common.errors import ExportError
 from windrow.common.messages import Outcomes, ReadResults
 from windrow.common.values import decode_value
-from windrow.common.words import JobId
 from windrow.export.files import remove_folder
-from windrow.export.paths import check_paths
-from windrow.export.plan import work_folder
 from windrow.export.ports import ClientPort, JobPort, StatusPort
-from windrow.export.spec import SEGMENT_BYTES, ExportSpec, check_spec, make_spec, spec_to_dict, split_list
-from windrow.export.tasks import CONVERT, MERGE, PLAN
+from windrow.export.spec import ExportSpec, SpecOptions, make_spec
+from windrow.export.stages import STAGES, cancel, stage_id
+from windrow.export.starting import start
+from windrow.export.work import has_parts, work_folder
 
 CHECK_SECONDS = 0.5
-"""How long `wait` sleeps between looks at the converting job."""
+"""How long `wait` sleeps between looks at the stages before the last one."""
 STOP_SECONDS = 15.0
-"""How long a cancelled export may take to stand still before its parts are removed."""
+"""How long a cancelled export may take to stand still."""
 _ENDED = ("done", "failed", "cancelled")
+_IN_ORDER = tuple(stage.name for stage in STAGES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +34,18 @@ class ExportProgress:
     """`planning`, `converting`, `merging`, `done`, `failed` or `cancelled`."""
     segments_done: int = 0
     segments_total: int | None = None
-    """None until the plan is there."""
+    """None until all are known."""
     rows_in: int = 0
     rows: int = 0
     """Rows kept, and `rows_in` rows read, of the segments that are done without a gap from the first on."""
+    bad_rows: int = 0
     bytes_written: int = 0
     """Of the same segments' parts."""
     source_bytes: int | None = None
     source_bytes_done: int = 0
     """About: the segments done, as a share of the source."""
+    notes: tuple[str, ...] = ()
+    """What the plan has to say, a line each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,66 +55,118 @@ class ExportSummary:
     path: str
     rows: int
     bytes: int
-    sha256: str
     segments: int
     seconds: float
+    rows_in: int = 0
+    """Rows read."""
+    bad_rows: int = 0
+    side_file: str = ""
+    """Where the bad rows are; empty where there are none."""
+    files: int = 1
+    sha256: str = ""
+    """Of the file, where a manifest was asked for."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Sums:
+    """What the parts add up to that were read so far."""
+
+    next: int = 0
+    rows_in: int = 0
+    rows: int = 0
+    bad_rows: int = 0
+    bytes: int = 0
+
+
+@dataclass(slots=True)
+class _Known:
+    """What the first stages have told."""
+
+    plan: dict[str, Any] | None = None
+    cut: dict[str, Any] | None = None
+    decide: dict[str, Any] | None = None
+    sums: _Sums = field(default_factory=_Sums)
 
 
 class ExportRun:
     """An export under way."""
 
-    def __init__(self, client: ClientPort, spec: ExportSpec, plan: JobPort, convert: JobPort, merge: JobPort) -> None:
+    def __init__(self, client: ClientPort, export: str, spec: ExportSpec) -> None:
+        self.id = export
+        """Of the export; it is the id of its last job too, so that `windrow wait ID` waits for it."""
         self.spec = spec
-        self.plan = plan
-        self.convert = convert
-        self.merge = merge
         self._client = client
-        self._planned: dict[str, Any] | None = None
-        self._next = 0
-        self._rows_in = 0
-        self._rows = 0
-        self._bytes = 0
+        self._jobs: dict[str, JobPort] = {}
+        self._known = _Known()
+
+    def __repr__(self) -> str:
+        return f"<export {self.id} to {self.spec.dest}>"
 
     @property
-    def id(self) -> str:
-        """Of the export: its converting job's, which the work folder is named after."""
-        return str(self.convert.id)
+    def dest(self) -> str:
+        """Where the rows go: an absolute path, {date} replaced."""
+        return self.spec.dest
 
     @property
     def work(self) -> str:
         """The folder beside the destination in which the parts lie while the export runs."""
         return str(work_folder(self.spec.dest, self.id))
 
+    def job(self, stage: str) -> JobPort:
+        """The job of one stage: plan, scan, cut, infer, decide, convert, dedupe, finish, join or merge."""
+        if stage not in self._jobs:
+            self._jobs[stage] = self._client.job(stage_id(self.id, stage))
+        return self._jobs[stage]
+
+    @property
+    def convert(self) -> JobPort:
+        """The job with one item for each segment."""
+        return self.job("convert")
+
+    @property
+    def merge(self) -> JobPort:
+        """The last job."""
+        return self.job("merge")
+
     def progress(self) -> ExportProgress:
-        """Where the export stands: two or three short requests."""
+        """Where the export stands: a few short requests."""
         merge = self.merge.status()
-        if self._planned is None and self.plan.status().state == "done":
-            self._planned = next(iter(self.plan.results()))
-        if self._planned is None:
-            return ExportProgress(str(merge.state) if merge.state in _ENDED else "planning")
+        known = self._known
+        known.plan = known.plan or self._result("plan")
+        known.cut = known.cut or (self._result("cut") if known.plan else None)
+        known.decide = known.decide or (self._result("decide") if known.cut else None)
+        phase = str(merge.state) if merge.state in _ENDED else "planning"
+        notes = tuple(known.plan["notes"]) if known.plan else ()
+        notes += tuple(known.cut["notes"]) if known.cut else ()
         convert = self.convert.status()
-        self._read_parts()
-        total, source_bytes = int(self._planned["segments"]), int(self._planned["source_bytes"])
-        phase = str(merge.state) if merge.state in _ENDED else "merging" if convert.state == "done" else "converting"
+        if known.plan is None or (known.decide is None and not convert.done):
+            return ExportProgress(phase, notes=notes)
+        stages = ["convert", "dedupe", "finish"] if self.spec.dedupe_by else ["convert"]
+        done = sum(self.job(stage).status().done for stage in stages)
+        total: int | None = int(known.cut["segments"]) if known.cut else None
+        if total is not None and len(stages) > 1 and known.decide:
+            total = 2 * total + (int(known.decide["partitions"]) if total else 0)
+        if merge.state not in _ENDED:
+            phase = "merging" if self.job(stages[-1]).status().state == "done" else "converting"
+        sums = self._read_parts(stages[-1])
+        source_bytes = int(known.plan["source_bytes"])
         return ExportProgress(
             phase=phase,
-            segments_done=convert.done,
+            segments_done=done,
             segments_total=total,
-            rows_in=self._rows_in,
-            rows=self._rows,
-            bytes_written=self._bytes,
+            rows_in=sums.rows_in,
+            rows=sums.rows,
+            bad_rows=sums.bad_rows,
+            bytes_written=sums.bytes,
             source_bytes=source_bytes,
-            source_bytes_done=source_bytes * convert.done // total,
+            source_bytes_done=source_bytes * done // total if total else 0,
+            notes=notes,
         )
 
     def status(self) -> StatusPort:
-        """The status of the job that the export is at: planning, converting or merging."""
-        status = self.plan.status()
-        for job in (self.convert, self.merge):
-            if status.state != "done":
-                break
-            status = job.status()
-        return status
+        """The status of the last job: it ends when the export does."""
+        return self.merge.status()
 
     def wait(self, timeout: float | None = None) -> ExportSummary:
         """Wait for the file. ExportError or TaskFailed says what went wrong; TimeoutError leaves the export running."""
@@ -126,8 +178,8 @@ class ExportRun:
             try:
                 merge = self.merge.wait(left)
             except TimeoutError:
-                # One bad segment spoils the whole: the others need not be converted first.
-                if self.plan.status().failed or self.convert.status().failed:
+                # A stage that failed lets those behind it be cancelled; one that is still open would wait for ever.
+                if any(self.job(stage).status().failed for stage in _IN_ORDER[:-1]):
                     self._fail()
                 continue
             if merge.state == "done":
@@ -135,111 +187,89 @@ class ExportRun:
             self._fail()
 
     def cancel(self, reason: str = "the export was cancelled") -> None:
-        """Stop the export and remove its parts; the destination stays as it was."""
-        # The last stage first: else each would be cancelled twice, by us and by the one before it.
-        for job in (self.merge, self.convert, self.plan):
-            if job.status().state not in _ENDED:
-                job.cancel(reason)
+        """Stop the export; the destination stays as it was, and the same export goes on with the finished parts."""
+        cancel(self._client, self.id, reason)
         deadline = time.monotonic() + STOP_SECONDS
-        for job in (self.plan, self.convert, self.merge):
+        for stage in _IN_ORDER:
             try:
-                job.wait(max(0.1, deadline - time.monotonic()))
+                self.job(stage).wait(max(0.1, deadline - time.monotonic()))
             except TimeoutError:
                 return
-        if self.merge.status().state != "done":
+        self._clear()
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether finished parts lie in the work folder, as seen from here."""
+        return has_parts(self.work)
+
+    def _clear(self) -> None:
+        """Remove a work folder in which nothing is that a later export could take up."""
+        if self.merge.status().state != "done" and not self.has_parts:
             remove_folder(work_folder(self.spec.dest, self.id))
+
+    def _result(self, stage: str) -> dict[str, Any] | None:
+        job = self.job(stage)
+        return next(iter(job.results())) if job.status().state == "done" else None
 
     def _summary(self, merge: StatusPort) -> ExportSummary:
         published: dict[str, Any] = next(iter(self.merge.results()))
-        began = self.plan.status().created_s
+        began = self.job("plan").status().created_s
         return ExportSummary(
             path=published["path"],
             rows=published["rows"],
             bytes=published["bytes"],
-            sha256=published["sha256"],
             segments=published["segments"],
             seconds=max(0.0, (merge.finished_s or began) - began),
+            rows_in=published["rows_in"],
+            bad_rows=published["bad_rows"],
+            side_file=published["side_file"],
+            files=published["files"],
+            sha256=published["sha256"],
+            notes=tuple(published["notes"]),
         )
 
     def _fail(self) -> NoReturn:
         """Stop what still runs, and raise what the first stage that failed says."""
         error: Exception | None = None
-        for job in (self.plan, self.convert, self.merge):
-            failure = next(iter(job.failures()), None)
+        reason = ""
+        for stage in _IN_ORDER:
+            failure = next(iter(self.job(stage).failures()), None)
             if failure is not None:
-                error = _error_of(failure, str(job.id))
+                error = _error_of(failure, stage_id(self.id, stage))
                 break
-        reasons = [status.reason for job in (self.plan, self.convert, self.merge) if (status := job.status()).reason]
+            reason = reason or self.job(stage).status().reason
         self.cancel("another part of the export failed")
-        raise error or ExportError(f"the export was cancelled{': ' + reasons[0] if reasons else ''}")
+        raise error or ExportError(f"the export was cancelled{': ' + reason if reason else ''}")
 
-    def _read_parts(self) -> None:
+    def _read_parts(self, stage: str) -> _Sums:
         """Add up one more page of finished segments."""
-        page = self._client.ask(ReadResults(JobId(self.id), self._next), Outcomes)
+        sums = self._known.sums
+        page = self._client.ask(ReadResults(stage_id(self.id, stage), sums.next), Outcomes)
         for run in page.values:
             for entry in block_entries(run.block):
                 part = decode_value(entry)
-                self._rows_in += part["rows_in"]
-                self._rows += part["rows"]
-                self._bytes += part["bytes"]
-        self._next = page.next
+                sums.rows_in += part["rows_in"]
+                sums.rows += part["rows"]
+                sums.bad_rows += part["bad_rows"]
+                sums.bytes += part["bytes"]
+        sums.next = page.next
+        return sums
 
 
 def start_export(client: ClientPort, spec: ExportSpec) -> ExportRun:
-    """Start the jobs of an export; they are durable when this returns. ExportError for what can be seen at once.
-
-    An entry of `spec.cast` may hold several casts, as on the command line.
-    """
-    casts = tuple(cast for entry in spec.cast for cast in split_list(entry))
-    return _start(client, check_spec(dataclasses.replace(spec, cast=casts)))
-
-
-def _start(client: ClientPort, spec: ExportSpec) -> ExportRun:
-    if _sees_our_files(client):
-        check_paths(spec)
-    name = os.path.basename(spec.dest)
-    # The plan job is opened first, since the others come after it, and filled last, since its item names the convert
-    # job; if we die in between, nothing has started.
-    planning = client.open(PLAN, name=f"export {name}: plan")
-    converting = client.open(CONVERT, name=f"export {name}: convert", after=(planning.id,))
-    ids = {"plan": str(planning.id), "convert": str(converting.id)}
-    merging = client.start(MERGE, [ids], name=f"export {name}: merge", after=(converting.id,))
-    planning.append([{"spec": spec_to_dict(spec), "convert": ids["convert"]}])
-    return ExportRun(client, spec, planning.close(), client.job(ids["convert"]), merging)
+    """Start the jobs of an export; they are durable when this returns. ExportError for what can be seen at once."""
+    export, made = start(client, spec)
+    return ExportRun(client, export, made)
 
 
 def export(
     client: ClientPort,
     source: str | os.PathLike[str],
     dest: str | os.PathLike[str],
-    *,
-    columns: str | Sequence[str] | Mapping[str, str] = (),
-    where: str = "",
-    cast: str | Sequence[str] | Mapping[str, str] = (),
-    to: str = "",
-    delimiter: str = "",
-    force: bool = False,
-    segment_bytes: int = SEGMENT_BYTES,
+    **options: Unpack[SpecOptions],
 ) -> ExportRun:
     """Start an export; the names are those of the command line."""
-    spec = make_spec(
-        source,
-        dest,
-        columns=columns,
-        where=where,
-        cast=cast,
-        to=to,
-        delimiter=delimiter,
-        force=force,
-        segment_bytes=segment_bytes,
-    )
-    return _start(client, spec)
-
-
-def _sees_our_files(client: ClientPort) -> bool:
-    """Whether the scheduler is on this machine: then a wrong path is told at once, not by the plan task."""
-    host = urllib.parse.urlsplit(str(getattr(client, "url", ""))).hostname or ""
-    return host == "localhost" or host == "::1" or host.startswith("127.")
+    return start_export(client, make_spec(source, dest, **options))
 
 
 def _error_of(failure: Any, job: str) -> Exception:

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-import csv
+import dataclasses
+import json
 import os
+import re
+import time
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path
+from typing import Any, TypedDict, Unpack, cast
 
 from windrow.common.codec import decoder_for, to_plain
 from windrow.common.errors import ExportError
-from windrow.export.types import parse_type
+from windrow.export.texts import (
+    INFER,
+    check_marks,
+    decide_compression,
+    decide_format,
+    entries_of,
+    parse_casts,
+    parse_errors,
+    parse_mark,
+    writes_tabs,
+)
 
-FORMATS = {".csv": "csv", ".parquet": "parquet"}
 SEGMENT_BYTES = 16 << 20
 SEGMENT_BYTES_MAX = 1 << 30
 """pyarrow reads a segment as one block, which must stay well below 2 GiB."""
+
+_URL = re.compile(r"(?:[a-zA-Z0-9+.-]+::)*[a-zA-Z][a-zA-Z0-9+.-]*://")
+_CHANGES_NO_PART = ("dest", "force", "manifest", "max_errors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +47,72 @@ class ExportSpec:
     cast: tuple[str, ...] = ()
     """`name:type`."""
     format: str = ""
-    """`csv` or `parquet`; empty: by the ending of `dest`."""
+    """`csv`, `jsonl` or `parquet`; empty: by the ending of `dest`."""
     delimiter: str = ""
     """Of the source; empty: found in the header line."""
+    quote: str = '"'
+    """Of the source; empty: no quoting."""
+    escape: str = ""
+    """Of the source; empty: none, quotes are doubled."""
+    header: bool | None = None
+    """Whether the source's first line holds the column names; None: by the look of it."""
+    encoding: str = ""
+    """Of the source; empty: found."""
+    infer: str = "sample"
+    """How types are found: `sample`, `full` or `none`."""
+    trim: bool = False
+    empty_null: bool = False
+    drop_null: tuple[str, ...] = ()
+    dedupe_by: tuple[str, ...] = ()
+    limit: int | None = None
+    max_errors: str = "0"
+    """`12`, `0.5%` or `all`."""
+    compression: str = ""
+    """Of the destination; empty: by its ending, for Parquet `snappy`."""
+    to_encoding: str = ""
+    """Of the destination; empty: UTF-8."""
+    to_delimiter: str = ""
+    """Of the destination; empty: a comma, or a tab where it ends in .tsv."""
+    partition_by: str = ""
+    """The column whose values become folders."""
+    manifest: bool = False
     force: bool = False
     segment_bytes: int = SEGMENT_BYTES
 
 
-@dataclass(frozen=True, slots=True)
-class Cast:
-    """A column to be given a type."""
+class SpecOptions(TypedDict, total=False):
+    """The options of an export by the names of the command line; lists as text (`a,b:new`), sequence or mapping."""
 
-    column: str
-    type: str
+    columns: str | Sequence[str] | Mapping[str, str]
+    where: str
+    cast: str | Sequence[str] | Mapping[str, str]
+    to: str
+    delimiter: str
+    quote: str | None
+    escape: str | None
+    header: bool | None
+    encoding: str
+    infer: str
+    trim: bool
+    empty_null: bool
+    drop_null: str | Sequence[str]
+    dedupe_by: str | Sequence[str]
+    limit: int | None
+    max_errors: str | int
+    compression: str
+    to_encoding: str
+    to_delimiter: str
+    partition_by: str
+    manifest: bool
+    force: bool
+    segment_bytes: int
 
 
 _decode: Callable[[object], ExportSpec] = decoder_for(ExportSpec)
+_LISTS = ("columns", "cast", "drop_null", "dedupe_by")
+_FLAGS = ("trim", "empty_null", "manifest", "force")
+_NUMBERS = ("limit", "segment_bytes")
+_NAMES = frozenset(SpecOptions.__annotations__)
 
 
 def spec_to_dict(spec: ExportSpec) -> dict[str, object]:
@@ -59,117 +126,145 @@ def spec_from_dict(data: object) -> ExportSpec:
     return _decode(data)
 
 
+def canonical_spec(spec: ExportSpec) -> str:
+    """What was asked, as JSON with sorted keys, without the options that change no part (force, manifest, …)."""
+    plain = {name: value for name, value in spec_to_dict(spec).items() if name not in _CHANGES_NO_PART}
+    return json.dumps(plain, sort_keys=True, ensure_ascii=False)
+
+
 def make_spec(
-    source: str | os.PathLike[str],
-    dest: str | os.PathLike[str],
-    *,
-    columns: str | Sequence[str] | Mapping[str, str] = (),
-    where: str = "",
-    cast: str | Sequence[str] | Mapping[str, str] = (),
-    to: str = "",
-    delimiter: str = "",
-    force: bool = False,
-    segment_bytes: int = SEGMENT_BYTES,
+    source: str | os.PathLike[str], dest: str | os.PathLike[str], **options: Unpack[SpecOptions]
 ) -> ExportSpec:
-    """A checked spec with absolute paths. Lists may be given as text (`a,b:new`), as sequences or as mappings."""
-    spec = ExportSpec(
-        source=_absolute(source),
-        dest=_absolute(dest),
-        columns=_entries(columns),
-        where=where.strip(),
-        cast=_entries(cast),
-        format=to,
-        delimiter=delimiter,
-        force=force,
-        segment_bytes=segment_bytes,
-    )
-    return check_spec(spec)
+    """A checked spec with absolute paths, from options as Python or the command line give them."""
+    return spec_from_options({"source": os.fspath(source), "dest": os.fspath(dest), **options})
+
+
+def spec_from_options(given: Mapping[str, object]) -> ExportSpec:
+    """A checked spec from options by their names, `source` and `dest` among them; ExportError for unknown ones."""
+    fields: dict[str, Any] = {"source": "", "dest": ""}
+    for name, value in given.items():
+        if name not in _NAMES and name not in ("source", "dest"):
+            known = ", ".join(sorted(_NAMES))
+            raise ExportError(f"an export has no option {name!r}: there are {known}")
+        fields["format" if name == "to" else name] = _checked(name, value)
+    return check_spec(ExportSpec(**fields))
+
+
+def read_spec_file(path: str | os.PathLike[str]) -> dict[str, object]:
+    """The options in a TOML file: source, dest and the names of the flags, with `-` or `_`; flags beat them."""
+    try:
+        data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ExportError(f"--spec {path} cannot be read: {error.strerror or error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ExportError(f"--spec {path} is no TOML file: {error}") from None
+    found = {name.replace("-", "_"): value for name, value in data.items()}
+    for name in found:
+        if name not in _NAMES and name not in ("source", "dest"):
+            raise ExportError(f"--spec {path}: there is no option {name!r}; it has source, dest and the flags' names")
+    return found
+
+
+def _checked(name: str, value: object) -> object:
+    """The field's value; ExportError where it has another kind."""
+    option = f"--{name.replace('_', '-')}"
+    if name in _LISTS:
+        if not isinstance(value, str | Mapping | Sequence):
+            raise ExportError(f"{option} {value!r}: give names, as text or as a list")
+        entries = entries_of(cast("str | Sequence[str] | Mapping[str, str]", value))
+        # On the command line --cast may be given several times, with several casts each.
+        return tuple(part for entry in entries for part in (entries_of(entry) if name == "cast" else (entry,)))
+    if name in _FLAGS or name == "header":
+        if not isinstance(value, bool) and not (name == "header" and value is None):
+            raise ExportError(f"{option} {value!r}: true or false")
+        return value
+    if name in _NUMBERS:
+        if (isinstance(value, bool) or not isinstance(value, int)) and not (name == "limit" and value is None):
+            raise ExportError(f"{option} {value!r}: a whole number")
+        return value
+    if name == "max_errors" and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if value is None and name in ("quote", "escape"):
+        return ""
+    if not isinstance(value, str):
+        raise ExportError(f"{option} {value!r}: give text")
+    return value
 
 
 def check_spec(spec: ExportSpec) -> ExportSpec:
-    """The spec with format and paths decided; ExportError for whatever is wrong without a look at the source."""
+    """The spec with formats and paths decided; ExportError for what is wrong without a look at the source."""
     if not spec.source or not spec.dest:
         raise ExportError("an export needs a source and a destination")
-    if spec.dest.endswith("/"):
-        raise ExportError(f"{spec.dest} is a folder: name the file to write, e.g. {spec.dest}out.parquet")
-    delimiter = "\t" if spec.delimiter == "\\t" else spec.delimiter
-    if delimiter and (len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n'):
-        raise ExportError(f"--delimiter {spec.delimiter!r}: one ASCII character, neither a quote nor a line end")
+    if is_url(spec.dest):
+        raise ExportError(f"{spec.dest} is a URL: the destination is a path, in a folder that every node sees")
+    delimiter = parse_mark(spec.delimiter, "--delimiter", none=False) if spec.delimiter else ""
+    quote = parse_mark(spec.quote, "--quote", none=True)
+    escape = parse_mark(spec.escape, "--escape", none=True)
+    escape = "" if escape == quote else escape  # A quote that escapes itself is a quote that is doubled.
+    check_marks(delimiter, quote, escape)
     if not 1 <= spec.segment_bytes <= SEGMENT_BYTES_MAX:
         raise ExportError(f"segment_bytes={spec.segment_bytes}: must be between 1 and {SEGMENT_BYTES_MAX}")
     parse_casts(spec.cast)
-    if any(not entry.strip() for entry in spec.columns):
-        raise ExportError("--columns has an empty name: give names like --columns a,b:new_name")
-    return ExportSpec(
+    parse_errors(spec.max_errors)
+    for option, names in (
+        ("--columns", spec.columns),
+        ("--drop-null", spec.drop_null),
+        ("--dedupe-by", spec.dedupe_by),
+    ):
+        if any(not entry.strip() for entry in names):
+            raise ExportError(f"{option} has an empty name: give names like {option} a,b")
+    if spec.infer not in INFER:
+        raise ExportError(f"--infer {spec.infer}: there are {', '.join(INFER)}")
+    if spec.limit is not None and spec.limit < 0:
+        raise ExportError(f"--limit {spec.limit}: a number of rows, 0 or more")
+    kind = decide_format(spec.dest, spec.format)
+    made = dataclasses.replace(
+        spec,
         source=_absolute(spec.source),
         dest=_absolute(spec.dest),
-        columns=spec.columns,
         where=spec.where.strip(),
-        cast=spec.cast,
-        format=decide_format(spec.dest, spec.format),
+        format=kind,
         delimiter=delimiter,
-        force=spec.force,
-        segment_bytes=spec.segment_bytes,
+        quote=quote,
+        escape=escape,
+        compression=decide_compression(spec.dest, kind, spec.compression) or "none",
     )
+    return _check_destination(made)
 
 
-def decide_format(dest: str, asked: str) -> str:
-    """`csv` or `parquet`, as asked or by the ending of the destination."""
-    if asked:
-        name = asked.strip().lower().lstrip(".")
-        if name not in FORMATS.values():
-            raise ExportError(f"--to {asked}: there are {' and '.join(FORMATS.values())}")
-        return name
-    ending = PurePath(dest).suffix.lower()
-    if ending not in FORMATS:
-        shown = f"ends in {ending}" if ending else "has no ending"
-        raise ExportError(
-            f"{PurePath(dest).name} {shown}: end it in {' or '.join(FORMATS)}, or say --to csv or --to parquet"
+def _check_destination(spec: ExportSpec) -> ExportSpec:
+    """The rules of what is written."""
+    folder = spec.dest.endswith("/")
+    if spec.partition_by and not folder:
+        raise ExportError(f"--partition-by makes folders: end the destination in a slash, {spec.dest}/")
+    to_encoding, to_delimiter = spec.to_encoding, spec.to_delimiter
+    if spec.format != "csv" and to_delimiter:
+        raise ExportError(f"--to-delimiter is for CSV; the destination is {spec.format}")
+    if spec.format == "parquet" and to_encoding:
+        raise ExportError("--to-encoding is for text; a Parquet file is always UTF-8 inside")
+    if spec.format == "csv":
+        to_delimiter = parse_mark(
+            to_delimiter or ("tab" if writes_tabs(spec.dest) else ","), "--to-delimiter", none=False
         )
-    return FORMATS[ending]
+        check_marks(to_delimiter, '"', "", "--to-")
+    return dataclasses.replace(spec, to_encoding=to_encoding, to_delimiter=to_delimiter)
 
 
-def parse_casts(entries: Sequence[str]) -> tuple[Cast, ...]:
-    """Casts from `name:type`; ExportError names the known types."""
-    casts: list[Cast] = []
-    for entry in entries:
-        column, colon, kind = entry.rpartition(":")
-        if not colon or not column or not kind.strip():
-            raise ExportError(f"--cast {entry!r}: write it as column:type, e.g. --cast price:float64")
-        casts.append(Cast(column, parse_type(kind)))
-    names = [cast.column for cast in casts]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise ExportError(f"--cast names column {twice!r} twice: give it one type")
-    return tuple(casts)
+def with_date(spec: ExportSpec, started_s: float) -> ExportSpec:
+    """The spec with {date} in the destination replaced by the day (UTC) on which the export starts: 2026-11-21."""
+    day = time.strftime("%Y-%m-%d", time.gmtime(started_s))
+    return dataclasses.replace(spec, dest=spec.dest.replace("{date}", day))
 
 
-def split_list(text: str) -> tuple[str, ...]:
-    """The entries of `a,b:new`; a name with a comma is put in double quotes, brackets keep theirs (`decimal(9,2)`)."""
-    if not text.strip():
-        return ()
-    entries: list[str] = []
-    for part in next(csv.reader([text], skipinitialspace=True)):
-        if entries and entries[-1].count("(") > entries[-1].count(")"):
-            entries[-1] += "," + part
-        else:
-            entries.append(part)
-    return tuple(entry.strip() for entry in entries)
+def is_url(text: str) -> bool:
+    """Whether this goes by way of fsspec rather than the file system."""
+    return _URL.match(text) is not None and not text.startswith("file://")
 
 
-def _entries(given: str | Sequence[str] | Mapping[str, str]) -> tuple[str, ...]:
-    if isinstance(given, str):
-        return split_list(given)
-    if isinstance(given, Mapping):
-        return tuple(f"{name}:{value}" if value else name for name, value in given.items())
-    return tuple(given)
-
-
-def _absolute(path: str | os.PathLike[str]) -> str:
+def _absolute(path: str) -> str:
     # Nodes run in other folders than the client. Symbolic links stay: what they point to is the nodes' to see.
-    text = os.fspath(path)
-    if not text:
-        return ""
+    if not path or _URL.match(path):
+        return path
     # The slash at the end says that a folder is meant.
-    slash = "/" if text.endswith("/") and text.strip("/") else ""
-    return os.path.abspath(os.path.expanduser(text)) + slash
+    slash = "/" if path.endswith("/") and path.strip("/") else ""
+    return os.path.abspath(os.path.expanduser(path)) + slash

@@ -1,8 +1,8 @@
-"""Cuts CSV bytes into segments at row ends, by the parity of the quotes before each place (RFC 4180); pure.
+"""Cuts the bytes of a text file into segments at row ends, by the parity of the quotes before each place; pure.
 
-A quote inside a quoted field is doubled, so a byte lies inside quotes exactly where an odd number of quotes stands
-before it. Quotes are counted block by block, which any number of tasks may do apart; the running sums then tell each
-block how it begins, and a split looks only at the one block that its target lies in.
+Quotes are counted block by block, which any number of tasks may do apart; the running sums then tell each block how it
+begins, and a split looks only at the one block that its target lies in. What a quote and a row end are is said by the
+dialect; RFC 4180 where none is given.
 """
 
 from __future__ import annotations
@@ -13,23 +13,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from windrow.common.errors import ExportError
+from windrow.export import dialect as dialects
+from windrow.export.dialect import NEWLINE as NEWLINE
+from windrow.export.dialect import RFC4180, BlockCount, Dialect, State, next_state, state_after
 
 BLOCK_BYTES = 1 << 20
 """Bytes counted at a time."""
 
-QUOTE = b'"'
-NEWLINE = b"\n"
-
 Read = Callable[[int, int], bytes]
 """(offset, length) -> the bytes there; fewer only at the end of the source."""
-
-
-class BlockCount(NamedTuple):
-    """What one block adds to the sums."""
-
-    length: int
-    quotes: int
-    newlines: int
 
 
 class BlockStart(NamedTuple):
@@ -40,6 +32,13 @@ class BlockStart(NamedTuple):
     """The block's first byte lies inside quotes."""
     line: int
     """Number of the line that its first byte lies in, from 1 on."""
+    escaped: bool = False
+    """The block's first byte lies behind an escape."""
+
+    @property
+    def state(self) -> State:
+        """What the bytes before the block leave open."""
+        return State(self.inside, self.escaped)
 
 
 class RowStart(NamedTuple):
@@ -59,9 +58,9 @@ class Segment:
     line: int
 
 
-def count_block(data: bytes) -> BlockCount:
+def count_block(data: bytes, dialect: Dialect = RFC4180) -> BlockCount:
     """Count one block; blocks may be counted in any order, anywhere."""
-    return BlockCount(len(data), data.count(QUOTE), data.count(NEWLINE))
+    return dialects.count_block(data, dialect)
 
 
 def add_up(counts: Iterable[BlockCount], *, start: int, line: int) -> list[BlockStart]:
@@ -69,18 +68,19 @@ def add_up(counts: Iterable[BlockCount], *, start: int, line: int) -> list[Block
     starts = [BlockStart(start, False, line)]
     for count in counts:
         last = starts[-1]
-        starts.append(
-            BlockStart(last.offset + count.length, last.inside ^ bool(count.quotes % 2), last.line + count.newlines)
-        )
+        state = next_state(last.state, count)
+        starts.append(BlockStart(last.offset + count.length, state.inside, last.line + count.newlines, state.escaped))
     return starts
 
 
-def count_source(read: Read, *, start: int, stop: int, line: int, block_bytes: int = BLOCK_BYTES) -> list[BlockStart]:
+def count_source(
+    read: Read, *, start: int, stop: int, line: int, block_bytes: int = BLOCK_BYTES, dialect: Dialect = RFC4180
+) -> list[BlockStart]:
     """Count [start, stop) in order; ExportError where the quotes do not pair."""
 
     def counts() -> Iterator[BlockCount]:
         for offset in range(start, stop, block_bytes):
-            yield count_block(read(offset, min(block_bytes, stop - offset)))
+            yield count_block(read(offset, min(block_bytes, stop - offset)), dialect)
 
     starts = add_up(counts(), start=start, line=line)
     if starts[-1].offset != stop:
@@ -95,58 +95,37 @@ def count_source(read: Read, *, start: int, stop: int, line: int, block_bytes: i
     return starts
 
 
-def find_row_start(read: Read, starts: list[BlockStart], target: int) -> RowStart:
+def find_row_start(read: Read, starts: list[BlockStart], target: int, dialect: Dialect = RFC4180) -> RowStart:
     """The first row start at or after byte `target`; the end of the source where there is none."""
     first, end = starts[0], starts[-1]
     if target <= first.offset:
         return RowStart(first.offset, first.line)
     at = bisect_right(starts, target - 1, key=lambda block: block.offset) - 1
     # The byte before the target is looked at too: the target may itself be a row start.
-    inside, line, skip = starts[at].inside, starts[at].line, target - 1 - starts[at].offset
+    skip = target - 1 - starts[at].offset
     while at < len(starts) - 1:
-        offset = starts[at].offset
+        offset, line, state = starts[at].offset, starts[at].line, starts[at].state
         data = read(offset, starts[at + 1].offset - offset)
         if skip:
-            before = count_block(data[:skip])
-            inside, line = inside ^ bool(before.quotes % 2), line + before.newlines
-        cut = find_row_end(data, skip, inside=inside)
+            state = state_after(data[:skip], state, dialect)
+        cut = dialects.find_row_end(data, skip, dialect, state)
         if cut >= 0:
-            return RowStart(offset + cut, line + data.count(NEWLINE, skip, cut))
+            return RowStart(offset + cut, line + data.count(NEWLINE, 0, cut))
         at, skip = at + 1, 0
-        inside, line = starts[at].inside, starts[at].line
     return RowStart(end.offset, end.line)
 
 
-def find_row_end(data: bytes, at: int, *, inside: bool) -> int:
-    """Just behind the first newline outside quotes at or after `at`; -1 where there is none."""
-    while True:
-        if inside:
-            quote = data.find(QUOTE, at)
-            if quote < 0:
-                return -1
-            at, inside = quote + 1, False
-        newline = data.find(NEWLINE, at)
-        if newline < 0:
-            return -1
-        quotes = data.count(QUOTE, at, newline)
-        if quotes % 2 == 0:
-            return newline + 1
-        at, inside = newline + 1, True
+def find_row_end(data: bytes, at: int, *, inside: bool, dialect: Dialect = RFC4180) -> int:
+    """Just behind the first newline that ends a row, at or after `at`; -1 where there is none."""
+    return dialects.find_row_end(data, at, dialect, State(inside))
 
 
-def find_last_row_end(data: bytes) -> int:
-    """Just behind the last newline outside quotes of data that begin outside; -1 where there is none."""
-    quotes = data.count(QUOTE)
-    stop = len(data)
-    while (newline := data.rfind(NEWLINE, 0, stop)) >= 0:
-        quotes -= data.count(QUOTE, newline, stop)
-        if quotes % 2 == 0:
-            return newline + 1
-        stop = newline
-    return -1
+def find_last_row_end(data: bytes, dialect: Dialect = RFC4180) -> int:
+    """Just behind the last newline that ends a row, of data that begin outside quotes; -1 where there is none."""
+    return dialects.find_last_row_end(data, dialect)
 
 
-def cut_segments(read: Read, starts: list[BlockStart], segment_bytes: int) -> list[Segment]:
+def cut_segments(read: Read, starts: list[BlockStart], segment_bytes: int, dialect: Dialect = RFC4180) -> list[Segment]:
     """Segments of about `segment_bytes` that tile the source, fixed by its bytes and that number alone; at least one.
 
     A row longer than that makes its segment longer.
@@ -155,7 +134,7 @@ def cut_segments(read: Read, starts: list[BlockStart], segment_bytes: int) -> li
     cuts = [RowStart(first.offset, first.line)]
     for target in range(first.offset + segment_bytes, end.offset, segment_bytes):
         if target > cuts[-1].offset:
-            cut = find_row_start(read, starts, target)
+            cut = find_row_start(read, starts, target, dialect)
             if cuts[-1].offset < cut.offset < end.offset:
                 cuts.append(cut)
     stops = [cut.offset for cut in cuts[1:]] + [end.offset]
@@ -164,11 +143,11 @@ def cut_segments(read: Read, starts: list[BlockStart], segment_bytes: int) -> li
     ]
 
 
-def line_of_row(data: bytes, row: int, first_line: int) -> int:
+def line_of_row(data: bytes, row: int, first_line: int, dialect: Dialect = RFC4180) -> int:
     """The line in which row number `row` (from 0 on, empty lines not counted) of the data begins."""
     at, line = 0, first_line
     while at < len(data):
-        end = find_row_end(data, at, inside=False)
+        end = find_row_end(data, at, inside=False, dialect=dialect)
         stop = len(data) if end < 0 else end
         if data[at:stop].strip(b"\r\n"):
             if row == 0:

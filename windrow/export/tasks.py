@@ -1,4 +1,4 @@
-"""The export's three tasks: plan, convert, merge. Every one may be run twice, and killed anywhere.
+"""The tasks of the export: one for each stage, one that starts an export. Each may run twice, and be killed anywhere.
 
 pyarrow and DuckDB are imported when a task runs, so that a node without them serves everything else.
 """
@@ -8,20 +8,21 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import secrets
+from collections.abc import Generator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from windrow.common.codec import to_plain
-from windrow.common.errors import ExportError, UsageError
+from windrow.common.current import current
+from windrow.common.errors import ExportError, NodeUnfit
 from windrow.common.tasks import task
-from windrow.export.plan import part_from_dict, plan_from_dict, plan_to_dict, segment_item, work_folder, write_plan
 from windrow.export.ports import ClientPort
-from windrow.export.spec import check_spec, spec_from_dict
+from windrow.export.stages import cancel_quietly
 
-PLAN = "windrow.export:plan"
-CONVERT = "windrow.export:convert"
-MERGE = "windrow.export:merge"
+PLAN, CONVERT, MERGE = "windrow.export:plan", "windrow.export:convert", "windrow.export:merge"
+RUN = "windrow.export:run"
+PREVIEW = "windrow.export:preview"
 
 
 def open_client() -> AbstractContextManager[ClientPort]:
@@ -31,76 +32,149 @@ def open_client() -> AbstractContextManager[ClientPort]:
     return Client()
 
 
+@task(name=RUN, retries=3)
+def run(item: dict[str, Any]) -> str:
+    """Start an export from inside the cluster; `item` has source, dest and the options by name. Returns its id."""
+    from windrow.export.starting import start_from_task
+
+    with open_client() as client:
+        return start_from_task(client, item, current().item_id)
+
+
+@task(name=PREVIEW)
+def preview(item: dict[str, Any]) -> dict[str, object]:
+    """What an export would be: schema, segments, five converted rows, an estimate."""
+    _need_packages()
+    from windrow.export.previewing import make_preview
+    from windrow.export.spec import check_spec, spec_from_dict
+
+    plain: dict[str, object] = to_plain(make_preview(check_spec(spec_from_dict(item["spec"]))))
+    return plain
+
+
 @task(name=PLAN)
 def plan(item: dict[str, Any]) -> dict[str, object]:
-    """Check the export, write its plan, and give the convert job one item for each segment."""
-    _need_packages()
-    from windrow.export.planning import make_plan
+    """Look at the sources, check the export, write what all nodes need into the work folder, and fill the scan."""
+    with _stage(item, needs_folder=False) as (work, unique), open_client() as client:
+        from windrow.export.planner import plan_export
 
-    spec = check_spec(spec_from_dict(item["spec"]))
-    job = str(item["convert"])
-    work = work_folder(spec.dest, job)
-    made, segments = make_plan(spec)
-    try:
-        work.mkdir(exist_ok=True)
-    except OSError as error:
-        raise ExportError(f"the folder {work.parent} cannot be written to: {error.strerror}") from None
-    write_plan(work, made, secrets.token_hex(8))
-    with open_client() as client:
-        fill_job(client, job, [segment_item(work, segment) for segment in segments])
-    return {
-        "work": str(work),
-        "plan": plan_to_dict(made),
-        "segments": len(segments),
-        "columns": made.names,
-        "types": made.types,
-        "source_bytes": made.source_bytes,
-    }
+        return plan_export(client, item, work, unique)
 
 
-def fill_job(client: ClientPort, job: str, items: list[dict[str, object]]) -> None:
-    """Let the job have exactly these items and close it; what an earlier run has appended stays."""
-    with contextlib.suppress(UsageError):
-        # Refused where it is closed already, perhaps this moment by an earlier run that is not dead after all.
-        growing = client.open_existing(job)
-        if growing.total < len(items):
-            growing.append(items[growing.total :])
-        growing.close()
-    status = client.job(job).status()
-    if status.open or status.state == "cancelled" or status.total != len(items):
-        reason = f": {status.reason}" if status.reason else ""
-        raise ExportError(f"the export was cancelled while it was planned{reason}")
+@task(name="windrow.export:scan")
+def scan(item: dict[str, Any]) -> dict[str, object]:
+    """Count the blocks of a range of text, or unpack a file."""
+    with _stage(item) as (work, unique), open_client() as client:
+        from windrow.export.planner import scan_item
+
+        return scan_item(client, item, work, unique)
+
+
+@task(name="windrow.export:cut")
+def cut(item: dict[str, Any]) -> dict[str, object]:
+    """Cut the sources into segments."""
+    with _stage(item) as (work, unique), open_client() as client:
+        from windrow.export.planner import cut_segments
+
+        return cut_segments(client, item, work, unique)
+
+
+@task(name="windrow.export:infer")
+def infer(item: dict[str, Any]) -> dict[str, object]:
+    """Find what the types of one segment's columns may be."""
+    with _stage(item) as (work, _):
+        from windrow.export.planner import infer_segment
+
+        return infer_segment(item, work)
+
+
+@task(name="windrow.export:decide")
+def decide(item: dict[str, Any]) -> dict[str, object]:
+    """Decide the types, write the plan, and fill the stages behind."""
+    with _stage(item) as (work, unique), open_client() as client:
+        from windrow.export.planner import decide_types
+
+        return decide_types(client, item, work, unique)
 
 
 @task(name=CONVERT)
 def convert(item: dict[str, Any]) -> dict[str, object]:
-    """Convert one segment into a part file."""
-    _need_packages()
-    from windrow.export.converting import convert_segment
+    """Convert one segment into a part."""
+    with _stage(item, cancels=False) as (work, unique):
+        from windrow.export.converting import convert_segment
 
-    plain: dict[str, object] = to_plain(convert_segment(item, secrets.token_hex(8)))
-    return plain
+        plain: dict[str, object] = to_plain(convert_segment(work, item, unique))
+        return plain
+
+
+@task(name="windrow.export:dedupe")
+def dedupe(item: dict[str, Any]) -> dict[str, object]:
+    """Find the rows of one partition of the keys whose key an earlier row has."""
+    with _stage(item, cancels=False) as (work, unique):
+        from windrow.export.converting import dedupe_partition
+
+        return dedupe_partition(work, item, unique)
+
+
+@task(name="windrow.export:finish")
+def finish(item: dict[str, Any]) -> dict[str, object]:
+    """Write the part of one segment without the rows that earlier ones have."""
+    with _stage(item, cancels=False) as (work, unique):
+        from windrow.export.converting import finish_segment
+
+        plain: dict[str, object] = to_plain(finish_segment(work, item, unique))
+        return plain
+
+
+@task(name="windrow.export:join")
+def join(item: dict[str, Any]) -> dict[str, object]:
+    """Join what is finished from the first segment on, watch limit and errors, and come back later for the rest."""
+    with _stage(item, needs_folder=False) as (work, unique), open_client() as client:
+        from windrow.export.finishing import join_early
+
+        return join_early(client, work, item, current().index, unique)
 
 
 @task(name=MERGE)
 def merge(item: dict[str, Any]) -> dict[str, object]:
     """Join the parts into the destination and remove the work folder."""
-    _need_packages()
-    from windrow.export.publishing import publish_parts
+    with _stage(item, needs_folder=False) as (work, unique), open_client() as client:
+        from windrow.export.finishing import merge_parts
 
-    with open_client() as client:
-        planned = next(iter(client.job(str(item["plan"])).results()))
-        parts = [part_from_dict(result) for result in client.job(str(item["convert"])).results()]
-    made = plan_from_dict(planned["plan"])
-    done = publish_parts(made, Path(planned["work"]), parts, secrets.token_hex(8))
-    plain: dict[str, object] = to_plain(done)
-    return plain
+        return merge_parts(client, work, item, unique)
+
+
+@contextlib.contextmanager
+def _stage(
+    item: dict[str, Any], *, needs_folder: bool = True, cancels: bool = True
+) -> Generator[tuple[Path, str], None, None]:
+    """What all stages have in common; gives the work folder and a name that no other run has.
+
+    `cancels`: where it fails for good, no job that waits for this one would end the others.
+    """
+    _need_packages()
+    from windrow.export.disk import full_disk_is_retried
+    from windrow.export.work import TOKEN_FILE, read_token
+
+    work = Path(str(item["work"]))
+    if needs_folder:
+        token = read_token(work)
+        if not token or token != item.get("token", token):
+            raise NodeUnfit(f"{work / TOKEN_FILE} cannot be read here: mount the folder {work.parent} on every node")
+    try:
+        with full_disk_is_retried(work):
+            yield work, secrets.token_hex(8)
+    except ExportError as error:
+        if cancels:
+            with open_client() as client:
+                cancel_quietly(client, str(item["export"]), error.message, ("join", "convert"))
+        raise
 
 
 def _need_packages() -> None:
     missing = [name for name in ("pyarrow", "duckdb") if importlib.util.find_spec(name) is None]
     if missing:
-        raise ExportError(
+        raise NodeUnfit(
             f"this node has no {' and no '.join(missing)}: install the export extra there, "
             "e.g. pip install 'windrow-engine[export]'"
         )

@@ -4,21 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from windrow.common.blocks import pack_block
-from windrow.common.errors import UsageError, WindrowError
-from windrow.common.messages import FailureInfo, JobInfo, Outcomes, ReadResults, ValueRun
+from windrow.common.blocks import block_entries, pack_block
+from windrow.common.current import CurrentItem, serve_current
+from windrow.common.errors import NotFound, UsageError, WindrowError
+from windrow.common.messages import (
+    Accepted,
+    Append,
+    Appended,
+    CancelJob,
+    CloseJob,
+    FailureInfo,
+    FindJob,
+    JobInfo,
+    Outcomes,
+    ReadResults,
+    Started,
+    StartJob,
+    ValueRun,
+)
 from windrow.common.tasks import registered_tasks
-from windrow.common.values import decode_items, decode_value, encode_item, encode_value
+from windrow.common.values import decode_items, decode_value, encode_value
 from windrow.common.words import FailureKind, JobId, JobState
 from windrow.export import run as export_run
 from windrow.export import tasks as export_tasks
+
+ENDED = ("done", "failed", "cancelled")
 
 
 @dataclass
@@ -33,19 +50,12 @@ class FakeJob:
     items: list[bytes] = field(default_factory=list)
     values: dict[int, bytes] = field(default_factory=dict)
     failed: dict[int, FailureInfo] = field(default_factory=dict)
+    later: set[int] = field(default_factory=set)
+    """Items with a delay; here they never come due, tests run them."""
 
     @property
     def total(self) -> int:
         return len(self.items)
-
-    def append(self, items: Iterable[Any]) -> int:
-        assert self.open, "an append to a closed job"
-        self.items.extend(encode_item(item) for item in items)
-        return len(self.items)
-
-    def close(self) -> FakeJob:
-        self.open = False
-        return self
 
     def status(self) -> JobInfo:
         ended = self.state in ("done", "failed", "cancelled")
@@ -88,70 +98,105 @@ class Cluster:
     before: Callable[[str, int], None] = lambda task, index: None
     """Called before each item."""
 
-    def open(self, task: str, /, *, name: str = "", after: tuple[str, ...] = ()) -> FakeJob:
-        assert task in registered_tasks()
-        assert all(known in self.jobs for known in after), "comes after a job that there is not"
-        assert name
-        job = FakeJob(self, f"job{len(self.jobs):013d}", task, tuple(after))
-        self.jobs[job.id] = job
-        return job
-
-    def open_existing(self, job_id: str, /) -> FakeJob:
-        if not self.jobs[job_id].open:
-            raise UsageError(f"job {job_id} is closed")
-        return self.jobs[job_id]
-
-    def start(self, task: str, items: Iterable[Any], /, *, name: str = "", after: tuple[str, ...] = ()) -> FakeJob:
-        job = self.open(task, name=name, after=after)
-        job.append(items)
-        return job.close()
-
     def job(self, job_id: str, /) -> FakeJob:
         return self.jobs[job_id]
 
     def ask(self, message: object, answer_type: type[Any], /) -> Any:
-        assert isinstance(message, ReadResults)
-        assert answer_type is Outcomes
-        job = self.jobs[message.job]
+        match message:
+            case StartJob():
+                assert message.task in registered_tasks()
+                assert message.name
+                if message.job not in self.jobs:
+                    assert all(known in self.jobs for known in message.after), "comes after a job that there is not"
+                    self.jobs[message.job] = FakeJob(self, message.job, message.task, message.after)
+                return Started(1, message.job, existing=False, total=0)
+            case Append():
+                return self._append(self.jobs[message.job], message)
+            case CloseJob():
+                job = self.jobs[message.job]
+                if job.total != message.total:
+                    raise UsageError(f"{job.task} has {job.total} items, not {message.total}")
+                job.open = False
+                return Accepted(1)
+            case CancelJob():
+                if self.jobs[message.job].state not in ENDED:
+                    self.jobs[message.job].cancel(message.reason)
+                return Accepted(1)
+            case FindJob():
+                if message.job not in self.jobs:
+                    raise NotFound(f"there is no job {message.job}")
+                return self.jobs[message.job].status()
+            case ReadResults():
+                return self._page(self.jobs[message.job], message.start)
+            case _:
+                raise AssertionError(message)
+
+    def _append(self, job: FakeJob, asked: Append) -> Appended:
+        entries = list(block_entries(asked.block))
+        if asked.first + asked.count <= job.total:
+            if job.items[asked.first : asked.first + asked.count] != entries:
+                raise UsageError(f"other items of {job.task}")
+        elif asked.first != job.total or not job.open:
+            raise UsageError(f"{job.task} is closed, or the items have a gap")
+        else:
+            job.items += entries
+            if asked.delay_s:
+                job.later.update(range(asked.first, asked.first + asked.count))
+        return Appended(1, job.total)
+
+    def _page(self, job: FakeJob, start: int) -> Outcomes:
         # Two at a time, so that reading takes more than one page.
-        stop = message.start
-        while stop < message.start + 2 and stop in job.values:
+        stop = start
+        while stop < start + 2 and stop in job.values:
             stop += 1
-        entries = [job.values[index] for index in range(message.start, stop)]
-        runs = (ValueRun(message.start, stop, pack_block(entries)),) if entries else ()
+        entries = [job.values[index] for index in range(start, stop)]
+        runs = (ValueRun(start, stop, pack_block(entries)),) if entries else ()
         return Outcomes(epoch=1, job=job.status(), values=runs, failures=(), next=stop)
 
     def run(self, bounded: bool = False) -> None:
         left = self.steps if bounded else None
-        for job in list(self.jobs.values()):
-            left = self._run_job(job, left)
+        moved = True
+        while moved and (left is None or left > 0):
+            moved = False
+            for job in list(self.jobs.values()):
+                before = (job.state, len(job.values), len(job.failed))
+                left = self._run_job(job, left)
+                moved = moved or (job.state, len(job.values), len(job.failed)) != before
 
     def _run_job(self, job: FakeJob, left: int | None) -> int | None:
         before = [self.jobs[known].state for known in job.after]
-        if job.state in ("done", "failed", "cancelled"):
+        if job.state in ENDED:
             return left
         if any(state in ("failed", "cancelled") for state in before):
-            job.cancel("a job before it failed")
+            job.cancel(f"{job.after} a job before it failed")
             return left
-        if any(state != "done" for state in before) or (job.open and not job.items):
+        if any(state != "done" for state in before):
             return left
-        job.state = "running"
-        rest = [index for index in range(len(job.items)) if index not in job.values and index not in job.failed]
+        rest = [
+            index for index in range(len(job.items)) if index not in job.values.keys() | job.failed.keys() | job.later
+        ]
         random.Random(self.seed).shuffle(rest)
         for index in rest:
             if left is not None:
                 if not left:
                     return left
                 left -= 1
+            job.state = "running"
             self.before(job.task, index)
             self.run_item(job, index)
-        if not job.open:
-            job.state = "failed" if job.failed else "done"
+            if job.failed:
+                # Its jobs have max_failures=0.
+                job.state, job.open = "failed", False
+                return left
+        if not job.open and job.state not in ENDED:
+            job.state = "done"
         return left
 
     def run_item(self, job: FakeJob, index: int) -> None:
         """One attempt, as a worker makes it; its outcome replaces the one there is."""
         (args,) = list(decode_items(job.items[index]))
+        at = CurrentItem(job.id, index, 1, None, lambda: False)
+        serve_current(lambda: at)
         try:
             job.values[index] = encode_value(registered_tasks()[job.task](*args))
         except WindrowError as error:
@@ -160,6 +205,8 @@ class Cluster:
                 item=index, kind=FailureKind.ERROR, type=f"{kind.__module__}.{kind.__qualname__}",
                 message=str(error), traceback="", node="n", attempts=1,
             )  # fmt: skip
+        finally:
+            serve_current(lambda: None)
 
 
 @pytest.fixture

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from windrow.common.errors import ExportError
-from windrow.export.reading import read_rows
 from windrow.export.splitting import (
     Segment,
     count_block,
@@ -91,24 +89,6 @@ def test_the_last_row_end_of_a_sample_is_the_last_one_outside_quotes(data: bytes
     assert find_last_row_end(sample) == (ends[-1] if ends else -1)
 
 
-def test_a_table_is_read_alike_at_random_segment_sizes() -> None:
-    chance = random.Random(7)
-    words = ["", "plain", "007", "a,b", 'say ""x""', "two\nlines", "two\r\nlines", '"', "größe", "x" * 300]
-    table = [[str(number), *(chance.choice(words) for _ in range(4))] for number in range(5_000)]
-    sink = io.StringIO(newline="")
-    csv.writer(sink, lineterminator="\r\n").writerows(table)
-    data = sink.getvalue().encode()
-    for _ in range(25):
-        found: list[tuple[str, ...]] = []
-        for segment in split(data, chance.randrange(200, 200_000), 4096):
-            rows = read_rows(
-                data[segment.start : segment.stop],
-                width=5, wanted=range(5), delimiter=",", first_line=segment.line, source="t",
-            )  # fmt: skip
-            found.extend(zip(*(column.fill_null("").to_pylist() for column in rows.columns.values()), strict=True))
-        assert found == [tuple(row) for row in table]
-
-
 @pytest.mark.parametrize(
     ("data", "segments"),
     [
@@ -145,7 +125,7 @@ def test_a_source_that_shrinks_is_noticed() -> None:
 
 
 def test_blocks_may_be_counted_apart() -> None:
-    assert count_block(b'a"b\n"') == (5, 2, 1)
+    assert count_block(b'a"b\n"')[:3] == (5, 2, 1)
 
 
 def test_row_starts_beyond_the_end_are_the_end() -> None:

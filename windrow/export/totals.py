@@ -1,0 +1,132 @@
+"""Adds up the bad rows of the whole export, and writes the side file that has them all in source order."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from windrow.common.errors import ExportError
+from windrow.export.cutting import find_cut
+from windrow.export.disk import full_disk_is_retried
+from windrow.export.encode import encode_head
+from windrow.export.files import COPY_BYTES, sync_folder
+from windrow.export.model import Part, Plan
+from windrow.export.parts import SIDE_COLUMNS, SIDE_FORM, write_new
+
+_HEAD = encode_head(SIDE_FORM, SIDE_COLUMNS)
+
+
+def side_path(plan: Plan) -> Path:
+    """Where the bad rows go: beside the destination."""
+    return Path(plan.dest.path.rstrip("/") + ".errors.csv")
+
+
+def needed_parts(plan: Plan, parts: Sequence[Part]) -> Sequence[Part]:
+    """The parts up to the cut of the limit; what lies behind it counts for nothing."""
+    cut = find_cut(plan, parts)
+    return parts if cut is None else parts[: cut.parts]
+
+
+def check_errors(work: Path, plan: Plan, parts: Sequence[Part], unique: str, *, all_there: bool) -> None:
+    """ExportError where there are more bad rows than allowed; the side file is published then, and named.
+
+    `parts` are the first ones without a gap. A share can only be judged when all of them are there, or cut by a limit.
+    """
+    all_there = all_there or find_cut(plan, parts) is not None
+    parts = needed_parts(plan, parts)
+    beyond = _find_too_many(plan, parts, all_there=all_there)
+    if beyond is None:
+        return
+    publish_side_file(work, plan, beyond, unique)
+    bad = sum(part.bad_rows for part in beyond)
+    raise ExportError(f"{_told(plan, beyond, bad)}; {_first_of(work, beyond)}; all of them: {side_path(plan)}")
+
+
+def publish_side_file(work: Path, plan: Plan, parts: Sequence[Part], unique: str) -> None:
+    """Let the side file of these parts appear; with no bad rows, let the one of an earlier run go.
+
+    A file of that name that Windrow has not written is replaced only with --force.
+    """
+    path = side_path(plan)
+    if not _is_ours(path):
+        if not any(part.bad_file for part in parts):
+            return
+        if not plan.dest.force:
+            raise ExportError(f"{path} is where the bad rows go, and exists: move it away, or --force to replace it")
+    if not any(part.bad_file for part in parts):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+            sync_folder(path.parent)
+        return
+    passing = work / f"errors-{unique}.tmp"
+    with full_disk_is_retried(work):
+        passing.unlink(missing_ok=True)
+        write_new(passing, _side_bytes(work, parts))
+        os.replace(passing, path)
+        sync_folder(path.parent)
+
+
+def check_side_path(plan: Plan) -> None:
+    """ExportError where the bad rows could not be written."""
+    path = side_path(plan)
+    if not plan.dest.force and not _is_ours(path):
+        raise ExportError(f"{path} is where bad rows would go, and exists: move it away, or --force to replace it")
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether there is no file, or one that an export has written."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(_HEAD)) == _HEAD
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+
+
+def _find_too_many(plan: Plan, parts: Sequence[Part], *, all_there: bool) -> Sequence[Part] | None:
+    """The parts up to the one with which there are too many, so that every run says the same."""
+    if plan.errors.percent is not None:
+        if not all_there:
+            return None
+        bad, rows = sum(part.bad_rows for part in parts), sum(part.rows_in for part in parts)
+        return parts if bad * 100 > plan.errors.percent * rows else None
+    if plan.errors.rows is None:
+        return None
+    bad = 0
+    for at, part in enumerate(parts):
+        bad += part.bad_rows
+        if bad > plan.errors.rows:
+            return parts[: at + 1]
+    return None
+
+
+def _told(plan: Plan, parts: Sequence[Part], bad: int) -> str:
+    rows = "1 bad row" if bad == 1 else f"{bad} bad rows"
+    if plan.errors.percent is not None:
+        read = sum(part.rows_in for part in parts)
+        return f"{rows} of {read}, and --max-errors allows {plan.errors.percent:g}%"
+    allowed = plan.errors.rows or 0
+    return f"{rows} so far, and --max-errors allows {allowed}" if allowed else f"{rows}, and none are allowed"
+
+
+def _first_of(work: Path, parts: Sequence[Part]) -> str:
+    name = next(part.bad_file for part in parts if part.bad_file)
+    with open(work / name, encoding="utf-8", newline="") as file:
+        source, line, column, value, reason, _ = next(csv.reader(io.StringIO(file.read())))
+    value = value if len(value) <= 60 else value[:60] + "…"
+    at = f"column {column!r} has {value!r}: " if column else ""
+    return f"the first is line {line} of {source}: {at}{reason}"
+
+
+def _side_bytes(work: Path, parts: Sequence[Part]) -> Iterator[bytes]:
+    yield _HEAD
+    for part in parts:
+        if part.bad_file:
+            with open(work / part.bad_file, "rb") as file:
+                while data := file.read(COPY_BYTES):
+                    yield data

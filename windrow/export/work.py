@@ -1,0 +1,274 @@
+"""The work folder beside the destination: what lies in it, its token, and how it tells whether it can be taken over.
+
+`.NAME.windrow-ID/` belongs to the export ID. An export that takes it over renames it: so one of two that try gets it,
+and tasks of the earlier export that still run find no folder and write nothing more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from windrow.common.codec import decoder_for, to_plain
+from windrow.common.errors import ExportError, MalformedMessage
+from windrow.export.files import write_durably
+from windrow.export.looking import Head
+from windrow.export.model import PLAN_VERSION, Part, Plan, Segment
+from windrow.export.spec import ExportSpec
+
+TOKEN_FILE = "token"
+DRAFT_FILE = "draft.json"
+PLAN_FILE = "plan.json"
+SEGMENTS_FILE = "segments.json"
+
+BEGUN_FILE = "begun.json"
+
+_ID = re.compile(r"[0-9a-z]{16}")
+
+
+@dataclass(frozen=True, slots=True)
+class KnownType:
+    """A column of the source and its type there."""
+
+    index: int
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """The plan before rows were found and types decided."""
+
+    plan: Plan
+    spec: ExportSpec
+    heads: tuple[Head, ...]
+    """Of each source; empty for Parquet."""
+    guessed: tuple[int, ...]
+    """Columns whose types are to be found."""
+    known: tuple[KnownType, ...]
+    """Types that the source itself gives."""
+    partitions: int
+    """Of the keys, where rows are de-duplicated."""
+    streamed: bool = False
+    """Segments are converted while the rest of the one source is unpacked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """All segments of an export, and what was noticed when they were found."""
+
+    segments: tuple[Segment, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """How an export began, for runs of the same task that come later."""
+
+    export: str
+    planned: bool
+    """It took over a plan with all segments, so that nothing is scanned and no type is looked for."""
+    resumed: int
+    """Finished parts that it took over."""
+    notes: tuple[str, ...]
+
+
+_decode_begun: Callable[[object], Begun] = decoder_for(Begun)
+_decode_draft: Callable[[object], Draft] = decoder_for(Draft)
+_decode_plan: Callable[[object], Plan] = decoder_for(Plan)
+_decode_segments: Callable[[object], Found] = decoder_for(Found)
+_decode_segment: Callable[[object], Segment] = decoder_for(Segment)
+_decode_part: Callable[[object], Part] = decoder_for(Part)
+
+
+def work_folder(dest: str, export: str) -> Path:
+    """Where an export to `dest` keeps its parts: beside it, so that publishing is a rename."""
+    path = Path(dest.rstrip("/"))
+    return path.parent / f".{path.name}.windrow-{export}"
+
+
+def find_work_folders(dest: str) -> list[tuple[str, Path]]:
+    """(export, folder) of every export to this destination that has one, in the order of their names."""
+    path = Path(dest.rstrip("/"))
+    prefix = f".{path.name}.windrow-"
+    found: list[tuple[str, Path]] = []
+    for name in sorted(os.listdir(path.parent)):
+        if name.startswith(prefix) and _ID.fullmatch(name[len(prefix) :]) and (path.parent / name).is_dir():
+            found.append((name[len(prefix) :], path.parent / name))
+    return found
+
+
+def segment_from(data: object) -> Segment:
+    """A segment from an item."""
+    return _decode_segment(data)
+
+
+def plan_from(data: object) -> Plan | None:
+    """A plan from a result; None where it is of another version."""
+    try:
+        return _decode_plan(data)
+    except MalformedMessage:
+        return None
+
+
+def has_parts(work: str | os.PathLike[str]) -> bool:
+    """Whether a later export could take anything up from this folder."""
+    folder = Path(work)
+    return any(next(folder.glob(f"{kind}-*"), None) is not None for kind in ("part", "first", "prepared"))
+
+
+def part_from(data: object) -> Part:
+    """A converting task's report."""
+    try:
+        return _decode_part(data)
+    except MalformedMessage as error:
+        raise ExportError(f"a part's report cannot be read ({error}): start the export again") from None
+
+
+def read_token(work: Path) -> str:
+    """What the plan has written for every node to read; empty where it is not there."""
+    try:
+        return (work / TOKEN_FILE).read_text()
+    except OSError:
+        return ""
+
+
+def write_token(work: Path, unique: str) -> str:
+    """The token of the folder, written where there is none."""
+    found = read_token(work)
+    if not found:
+        write_durably(work / TOKEN_FILE, [unique.encode()], unique)
+        found = read_token(work)
+    return found
+
+
+def write_draft(work: Path, draft: Draft, unique: str) -> None:
+    """Put the draft there; ExportError where another one is there (the plan task ran twice, and the source changed)."""
+    found = find_draft(work)
+    if found is not None:
+        if found != draft:
+            raise ExportError(f"{draft.spec.source} changed while the export was planned: start it again")
+        return
+    write_durably(work / DRAFT_FILE, [_json(to_plain(draft))], unique)
+
+
+def write_draft_anew(work: Path, draft: Draft, unique: str) -> None:
+    """Put the draft in the place of one that differs only in what changes no part."""
+    write_durably(work / DRAFT_FILE, [_json(to_plain(draft))], unique)
+
+
+def find_draft(work: Path) -> Draft | None:
+    """The draft in this folder; None where there is none, or one of another version of Windrow."""
+    try:
+        return _decode_draft(json.loads((work / DRAFT_FILE).read_bytes()))
+    except (OSError, ValueError, MalformedMessage):
+        return None
+
+
+def get_draft(work: Path) -> Draft:
+    """The draft; ExportError where there is none."""
+    draft = find_draft(work)
+    if draft is None:
+        raise gone(work)
+    return draft
+
+
+def begin_work(work: Path, begun: Begun, unique: str) -> Begun:
+    """Note how the export began, or find how it did."""
+    found = find_begun(work)
+    if found is None or found.export != begun.export:
+        write_durably(work / BEGUN_FILE, [_json(to_plain(begun))], unique)
+        return begun
+    return found
+
+
+def find_begun(work: Path) -> Begun | None:
+    """How the export, or the one that it took over, began."""
+    try:
+        return _decode_begun(json.loads((work / BEGUN_FILE).read_bytes()))
+    except (OSError, ValueError, MalformedMessage):
+        return None
+
+
+def write_segments(work: Path, found: Found, unique: str) -> None:
+    """Put the list of segments there."""
+    write_durably(work / SEGMENTS_FILE, [_json(to_plain(found))], unique)
+
+
+def find_segments(work: Path) -> Found | None:
+    """The list of segments; None where it is not complete."""
+    try:
+        return _decode_segments(json.loads((work / SEGMENTS_FILE).read_bytes()))
+    except (OSError, ValueError, MalformedMessage):
+        return None
+
+
+def write_plan(work: Path, plan: Plan, unique: str) -> None:
+    """Put the plan there."""
+    write_durably(work / PLAN_FILE, [_json(to_plain(plan))], unique)
+
+
+def find_plan(work: Path) -> Plan | None:
+    """The plan in this folder; None where there is none, or one of another version."""
+    try:
+        plan = _decode_plan(json.loads((work / PLAN_FILE).read_bytes()))
+    except (OSError, ValueError, MalformedMessage):
+        return None
+    return plan if plan.version == PLAN_VERSION else None
+
+
+def get_plan(work: Path) -> Plan:
+    """The plan; ExportError where there is none."""
+    plan = find_plan(work)
+    if plan is None:
+        raise gone(work)
+    return plan
+
+
+def gone(work: Path) -> ExportError:
+    """The work folder is not what it was."""
+    return ExportError(f"{work} has no plan: the export was cancelled, or was taken over by another one")
+
+
+def find_difference(before: Draft, now: Draft) -> str | None:
+    """What keeps `now` from taking over the parts of `before`, in words; None for nothing."""
+    if before.plan.version != now.plan.version or before.plan.windrow != now.plan.windrow:
+        return f"Windrow was {before.plan.windrow} and is {now.plan.windrow}"
+    if before.plan.spec != now.plan.spec:
+        was, asked = json.loads(before.plan.spec), json.loads(now.plan.spec)
+        names = [_flag(name) for name in sorted(was.keys() | asked.keys()) if was.get(name) != asked.get(name)]
+        return f"{', '.join(names)} {'was' if len(names) == 1 else 'were'} given otherwise"
+    if before.plan.sources != now.plan.sources:
+        return _source_difference(before, now)
+    return None
+
+
+def _source_difference(before: Draft, now: Draft) -> str:
+    was, found = before.plan.sources, now.plan.sources
+    if [one.url for one in was] != [one.url for one in found]:
+        return f"there were {len(was)} source files and are {len(found)}, or they are called otherwise"
+    one = next((after for first, after in zip(was, found, strict=False) if first != after), found[0])
+    return f"{os.path.basename(one.url)} has changed (size, modification time, or its head or tail)"
+
+
+def _flag(name: str) -> str:
+    return {"format": "--to", "source": "the source", "segment_bytes": "the segment size"}.get(
+        name, f"--{name.replace('_', '-')}"
+    )
+
+
+def _json(plain: object) -> bytes:
+    return json.dumps(plain, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def segment_item(work: Path, export: str, token: str, segment: Segment) -> dict[str, object]:
+    """The item of one segment."""
+    return {"work": str(work), "export": export, "token": token, "segment": to_plain(segment)}
+
+
+def segment_items(work: Path, export: str, token: str, segments: Sequence[Segment]) -> list[dict[str, object]]:
+    """The items of these segments."""
+    return [segment_item(work, export, token, segment) for segment in segments]
