@@ -6,10 +6,13 @@ import argparse
 import datetime
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 
 from benchmarks import machine, table
-from benchmarks.environments import HERE
+from benchmarks.environments import CACHE, HERE, ROOT, environment
+from benchmarks.model import Missing
+from benchmarks.processes import output_of
 from benchmarks.rows import ROWS
 from benchmarks.run import TURNS, TURNS_QUICK, Run
 from benchmarks.services import services
@@ -46,9 +49,21 @@ def main() -> int:
     print(f"\n{text}", flush=True)
     if not asked.no_write and not ended:
         data = table.as_json(finished, facts, date, quick=asked.quick, turns=turns)
-        for path in table.write(HERE / "results", date, text, data):
-            print(path.relative_to(HERE.parent))
+        paths = table.write(HERE / "results", date, text, data)
+        for path in paths:
+            print(path.relative_to(ROOT))
+        draw(paths[1], CACHE / "plots" if asked.quick else ROOT / "docs" / "pictures")
     return ended
+
+
+def draw(data: Path, folder: Path) -> None:
+    """The plots of the rows that have one; those of docs/performance.md only from a full run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        command = [str(environment("plots") / "python"), str(HERE / "plots.py"), str(data), str(folder)]
+        print(output_of(command, cwd=HERE, timeout_s=120.0), end="")
+    except (Missing, RuntimeError) as error:
+        print(f"no plots: {error}", file=sys.stderr)
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:

@@ -12,8 +12,7 @@ def same(x: int) -> int:
     return x
 
 
-@task
-def burn(loops: int) -> int:
+def spin(loops: int) -> int:
     """So much work for the processor, and no other."""
     total = 0
     for number in range(loops):
@@ -21,18 +20,20 @@ def burn(loops: int) -> int:
     return total
 
 
-@task
-def nap(seconds: float) -> None:
+def rest(seconds: float) -> None:
     """Takes a slot, and no processor."""
     time.sleep(seconds)
 
 
+burn, nap = task(spin), task(rest)
+
+
 def loops_for(seconds: float) -> int:
-    """How many loops of `burn` take so long here, when nothing else runs."""
+    """How many loops of `spin` take so long here, when nothing else runs."""
     loops, best_s = 20_000, float("inf")
-    burn(loops)
+    spin(loops)
     for _ in range(20):
         began = time.perf_counter()
-        burn(loops)
+        spin(loops)
         best_s = min(best_s, time.perf_counter() - began)
     return max(1, round(loops * seconds / best_s))

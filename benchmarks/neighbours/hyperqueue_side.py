@@ -2,7 +2,6 @@
 
 import sys
 import time
-from pathlib import Path
 
 import measuring
 from hyperqueue import Job
@@ -20,7 +19,7 @@ def run(client, count):
 
 def main():
     _, count = measuring.asked()
-    with LocalCluster(Path(sys.argv[3]), WorkerConfig(cores=2)) as cluster:
+    with LocalCluster(sys.argv[3], WorkerConfig(cores=2)) as cluster:
         client = cluster.client()
         run(client, 20)
         measuring.say(took_s=run(client, count))

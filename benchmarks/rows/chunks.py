@@ -16,7 +16,8 @@ def _turn(run: Run, chunk_items: int | None, items: int) -> Figures:
         watch = Stopwatch()
         assert list(job.results()) == list(range(items))
         took_s = watch.s
-        return {"per_s": items / took_s, "chunks_per_s": items / took_s / (chunk_items or items)}
+        sized = {"chunks_per_s": items / took_s / chunk_items} if chunk_items else {}
+        return {"per_s": items / took_s, **sized}
 
 
 def tiny_chunks(run: Run) -> Row:

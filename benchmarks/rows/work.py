@@ -11,12 +11,13 @@ from benchmarks.model import Bar, Contender, Figures, Row
 from benchmarks.run import Run
 from benchmarks.windrow_side import SETTINGS, SLOTS, Stopwatch, windrow
 
+ONE_BY_ONE = "multiprocessing.Pool, one by one"
 CHUNKS = (1, 2, 4, 8, 16, 32, 64, 128)
 SHORTEST_S, LONGEST_S = 0.001, 5.0
 MEDIAN_S, SIGMA = 0.02, 1.5
 
 
-def processor(run: Run) -> Row:
+def processor(run: Run, chunks: tuple[int, ...] = CHUNKS) -> Row:
     """Items of 1 ms."""
     count = run.size(20_000, 4_000)
     best: list[int] = []
@@ -30,7 +31,7 @@ def processor(run: Run) -> Row:
         wanted = items()
         with multiprocessing.get_context("spawn").Pool(SLOTS) as pool:
             if not best:
-                best.append(_best_chunk(pool, wanted))
+                best.append(_best_chunk(pool, wanted, chunks))
             return _pool_rate(pool, wanted, best[0]) | {"chunk_items": float(best[0])}
 
     def windrow_turn(number: int) -> Figures:
@@ -51,7 +52,7 @@ def processor(run: Run) -> Row:
             Contender("Windrow", f"{SETTINGS}; the task is new to the cluster; results as they come", windrow_turn),
             Contender(
                 "multiprocessing.Pool",
-                f"imap_unordered, 2 processes, the best chunk size of {CHUNKS}; nothing is durable",
+                f"imap_unordered, 2 processes, the best chunk size of {chunks}; nothing is durable",
                 pool_turn,
             ),
         ),
@@ -59,17 +60,19 @@ def processor(run: Run) -> Row:
     )
 
 
-def _best_chunk(pool: Pool, items: list[int]) -> int:
+def _best_chunk(pool: Pool, items: list[int], chunks: tuple[int, ...]) -> int:
     """The fastest in the best of three tries each, on a part of the items."""
+    if len(chunks) == 1:
+        return chunks[0]
     part = items[: max(2_000, len(items) // 5)]
-    rates = {size: max(_pool_rate(pool, part, size)["per_s"] for _ in range(3)) for size in CHUNKS}
+    rates = {size: max(_pool_rate(pool, part, size)["per_s"] for _ in range(3)) for size in chunks}
     return max(rates, key=lambda size: rates[size])
 
 
 def _pool_rate(pool: Pool, items: list[int], chunk: int) -> Figures:
-    pool.map(tasks.burn, [1] * 20)
+    pool.map(tasks.spin, [1] * 20)
     watch = Stopwatch()
-    found = sum(1 for _ in pool.imap_unordered(tasks.burn, items, chunksize=chunk))
+    found = sum(1 for _ in pool.imap_unordered(tasks.spin, items, chunksize=chunk))
     took_s = watch.s
     assert found == len(items)
     return {"per_s": found / took_s, "took_s": took_s}
@@ -91,7 +94,7 @@ def bound_s(naps: list[float]) -> float:
 
 def heavy_tail(run: Run) -> Row:
     """Each turn has lengths of its own."""
-    total_s = float(run.size(80, 24))
+    total_s = float(run.size(160, 40))
 
     def windrow_turn(number: int) -> Figures:
         naps = lengths(number, total_s)
@@ -105,9 +108,9 @@ def heavy_tail(run: Run) -> Row:
     def pool_turn(number: int) -> Figures:
         naps = lengths(number, total_s)
         with multiprocessing.get_context("spawn").Pool(SLOTS) as pool:
-            pool.map(tasks.nap, [0.0] * 4)
+            pool.map(tasks.rest, [0.0] * 4)
             watch = Stopwatch()
-            found = sum(1 for _ in pool.imap_unordered(tasks.nap, naps, chunksize=1))
+            found = sum(1 for _ in pool.imap_unordered(tasks.rest, naps, chunksize=1))
             took_s = watch.s
             assert found == len(naps)
             return {"over_bound": took_s / bound_s(naps), "took_s": took_s, "items": float(found)}
@@ -120,10 +123,12 @@ def heavy_tail(run: Run) -> Row:
         (
             Contender("Windrow", f"{SETTINGS}; the task is new to the cluster; items sleep", windrow_turn),
             Contender(
-                "multiprocessing.Pool, one by one",
+                ONE_BY_ONE,
                 "imap_unordered, chunksize 1, 2 processes: each item to the next free slot, in order",
                 pool_turn,
             ),
         ),
         (Bar("Windrow", "over_bound", 1.05, False, "× the bound"),),
+        note="The bound knows all lengths beforehand. Who does not, and takes items in order, ends up to half "
+        "the longest item after it.",
     )
