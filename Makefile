@@ -14,7 +14,7 @@ SEEDS ?= 200
 FIRST_SEED ?= 0
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: help install demo test test-system check format sim clean rabbitmq system-packages
+.PHONY: help install demo test test-system check format sim bench clean rabbitmq system-packages bench-packages
 
 help: ## List the targets.
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,7 @@ system-packages:
 	@missing=""; \
 	command -v prometheus >/dev/null || missing="$$missing prometheus"; \
 	command -v systemd-analyze >/dev/null || missing="$$missing systemd"; \
+	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
 	if [ -n "$$missing" ]; then \
 	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && $(APT) $$missing >/dev/null; \
 	  else echo "missing:$$missing; as root: apt-get install -y --no-install-recommends$$missing" >&2; exit 1; fi; fi
@@ -52,7 +53,7 @@ demo: $(READY) ## Export the flights of 2013 on two nodes, with a progress bar, 
 test: $(READY) rabbitmq ## Unit, contract, simulation (200 seeds) and integration tests, on a real RabbitMQ.
 	WINDROW_SIM_SEEDS=$(SEEDS) $(PYTEST) -q -m "not system and not faults"
 
-test-system: $(READY) rabbitmq system-packages ## Faults with real processes, Prometheus, systemd units.
+test-system: $(READY) rabbitmq system-packages ## Faults with real processes, Prometheus, systemd units, a short benchmark.
 	$(PYTEST) -q -m "system or faults"
 
 check: $(READY) ## Format, lint, types, import layers.
@@ -69,5 +70,16 @@ format: $(READY) ## Put the code into shape.
 sim: $(READY) ## Run the simulation alone, on all cores: make sim SEEDS=500 FIRST_SEED=0.
 	$(RUN) -m tests.simulation $(FIRST_SEED) --seeds $(SEEDS)
 
+bench-packages:
+	@missing=""; \
+	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
+	command -v parallel >/dev/null || missing="$$missing parallel"; \
+	if [ -n "$$missing" ]; then \
+	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && $(APT) $$missing >/dev/null || true; \
+	  else echo "missing:$$missing (their rows will say so); as root: apt-get install -y --no-install-recommends$$missing" >&2; fi; fi
+
+bench: $(READY) rabbitmq bench-packages ## Measure Windrow beside its neighbours: make bench ROWS=calls,round-trip QUICK=1.
+	$(RUN) -m benchmarks $(if $(ROWS),--rows $(ROWS)) $(if $(QUICK),--quick) $(if $(TURNS),--turns $(TURNS)) $(if $(DATE),--date $(DATE))
+
 clean: ## Remove what the targets above have made.
-	rm -rf $(VENV) build dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf $(VENV) .bench build dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

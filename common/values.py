@@ -8,6 +8,7 @@ An item is an array of positional arguments, or a map {"args": array, "kwargs": 
 from __future__ import annotations
 
 import datetime
+import functools
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -121,15 +122,24 @@ def encode_item(item: object) -> bytes:
 
     ItemRefused names what cannot travel, or the limit and the way out.
     """
+    return _encode_item(item, _pack)
+
+
+def item_encoder() -> Callable[[object], bytes]:
+    """As encode_item, twice as fast on small items because it keeps its buffer; for one thread only."""
+    return functools.partial(_encode_item, pack=value_encoder())
+
+
+def _encode_item(item: object, pack: Callable[[object], bytes]) -> bytes:
     plain: object
-    if isinstance(item, Call):
-        plain = {"args": list(item.args), "kwargs": item.kwargs} if item.kwargs else list(item.args)
-    elif type(item) is tuple:
+    if type(item) is tuple:
         plain = list(item)
+    elif isinstance(item, Call):
+        plain = {"args": list(item.args), "kwargs": item.kwargs} if item.kwargs else list(item.args)
     else:
         plain = [item]
     try:
-        packed = _pack(plain)
+        packed = pack(plain)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ItemRefused(f"the item cannot be sent: {error}; send numbers, text, bytes, lists, dicts, dates") from None
     if len(packed) > ITEM_BYTES_MAX:

@@ -20,7 +20,7 @@ DOCUMENTS = sorted(
     for pattern in ("*.md", "docs/**/*.md", "deploy/**/*.md", "examples/**/*.md")
     for path in ROOT.glob(pattern)
 )
-FOLDERS = ("common", "scheduler", "node", "monitoring", "windrow", "deploy", "tests", "docs", "examples")
+FOLDERS = ("common", "scheduler", "node", "monitoring", "windrow", "deploy", "tests", "docs", "examples", "benchmarks")
 REFERENCE = re.compile(r"`([\w./-]+\.py): ([\w., ]+)`")
 """`folder/module.py: name, Class.method`: a file and what is defined in it."""
 

@@ -25,7 +25,7 @@ from windrow.client.ids import draw_id, parse_call_id
 from windrow.client.jobs import Job, JobStatus, OpenJob, check_items, status_from
 from windrow.client.link import Exchange, Link
 from windrow.client.lookups import Lookups
-from windrow.client.streams import Batch, Batcher
+from windrow.client.streams import Batch, Batcher, cut_batches
 from windrow.client.targets import Named, Target, name_target
 from windrow.client.watches import Watchlist
 from windrow.common.blocks import pack_block
@@ -53,7 +53,7 @@ from windrow.common.messages import (
     StartJob,
 )
 from windrow.common.options import make_options
-from windrow.common.values import Call, encode_item
+from windrow.common.values import Call, encode_item, item_encoder
 from windrow.common.words import JobId
 
 if TYPE_CHECKING:
@@ -221,7 +221,9 @@ class Client(concurrent.futures.Executor):
         started = self._open(task, name, key, after, options, numbers)
         if numbers is None:
             try:
-                batches = _paced_batches(items, aged=key is None)
+                # What is there already needs no clock.
+                aged = key is None and not isinstance(items, list | tuple)
+                batches = _paced_batches(items) if aged else cut_batches(map(item_encoder(), items), Batcher())
                 total = max(self.append_batches(started.job, 0, batches), default=0)
                 self.ask(CloseJob(started.job, total), Accepted)
             except BaseException as error:
@@ -455,13 +457,13 @@ def _expect(answer: object, kind: type[A]) -> A:
     return answer
 
 
-def _paced_batches(items: Iterable[object], *, aged: bool) -> Iterator[Batch]:
-    """The items in batches; with `aged` cut by time too, so that a slow generator's first items run before its last."""
-    batcher = Batcher()
+def _paced_batches(items: Iterable[object]) -> Iterator[Batch]:
+    """The items in batches, cut by time too, so that a slow generator's first items run before its last."""
+    batcher, encode = Batcher(), item_encoder()
     cut_at = time.monotonic() + BATCH_AGE_SECONDS
     for item in items:
-        batch = batcher.add(encode_item(item))
-        if batch is None and aged and time.monotonic() >= cut_at:
+        batch = batcher.add(encode(item))
+        if batch is None and time.monotonic() >= cut_at:
             batch = batcher.take()
         if batch is not None:
             cut_at = time.monotonic() + BATCH_AGE_SECONDS

@@ -33,7 +33,7 @@ from windrow.common.messages import (
     RetryJob,
 )
 from windrow.common.ranges import RangeSet
-from windrow.common.values import encode_item
+from windrow.common.values import item_encoder
 from windrow.common.words import TERMINAL_STATES, JobId, JobState
 
 if TYPE_CHECKING:
@@ -319,7 +319,7 @@ class OpenJob:
         """Add items; returns when they are durable, with the number of items of the job."""
         check_items(items)
         with self._lock:
-            batches = cut_batches(map(encode_item, items), Batcher())
+            batches = cut_batches(map(item_encoder(), items), Batcher())
             for total in self._client.append_batches(self._id, self._total, batches):
                 self._total = total
             return self._total

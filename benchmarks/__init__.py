@@ -1,0 +1,1 @@
+"""Measures Windrow beside its neighbours: one harness, one table; `make bench` runs it."""
