@@ -111,7 +111,7 @@ class ParquetJoiner:
         self._at = 0
         self._shape: _Shape | None = None
         self._groups: list[bytes] = []
-        self._rows = 0
+        self.rows = 0
         self._with_ordinal = 0
         self._column_indexes = bytearray()
         self._offset_indexes = bytearray()
@@ -145,7 +145,7 @@ class ParquetJoiner:
             )
         for piece in (self._column_indexes, self._offset_indexes, footer, struct.pack("<I", len(footer)), _MAGIC):
             self._write(bytes(piece))
-        return Joined(self._rows, len(self._groups), self._at)
+        return Joined(self.rows, len(self._groups), self._at)
 
     def _check_shape(self, path: Path, footer: Struct) -> None:
         schema, orders = _encoded(footer, _FILE_SCHEMA), _encoded(footer, _FILE_ORDERS)
@@ -160,11 +160,6 @@ class ParquetJoiner:
             raise ExportError(
                 f"{path} and {first.path} order their statistics differently: write both with one program"
             )
-
-    @property
-    def rows(self) -> int:
-        """How many rows were joined."""
-        return self._rows
 
     @property
     def joined_bytes(self) -> int:
@@ -222,7 +217,7 @@ class ParquetJoiner:
             self._with_ordinal += 1
             fields.set_int(_GROUP_ORDINAL, min(len(self._groups), ORDINAL_MAX))
         self._groups.append(encode(fields))
-        self._rows += group.rows
+        self.rows += group.rows
 
     def _make_footer(self, first: Struct) -> Struct:
         count = len(self._groups)
@@ -231,7 +226,7 @@ class ParquetJoiner:
         if self._offset_indexes or self._column_indexes or (self._with_ordinal and not ordinals):
             groups = (self._settle(data, ordinals) for data in groups)
         fields = dict(first.fields)
-        fields[_FILE_ROWS] = (I64, self._rows)
+        fields[_FILE_ROWS] = (I64, self.rows)
         fields[_FILE_GROUPS] = (first.fields[_FILE_GROUPS][0], Items(STRUCT, [Encoded(data) for data in groups]))
         return Struct(fields)
 
