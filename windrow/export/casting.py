@@ -284,3 +284,13 @@ def _has_needless_zeros(text: Any, zero: str) -> bool:
     """Or what looks like it: the most that begins so is 0.5 or 0."""
     plain = pc.or_(pc.starts_with(text, pattern=zero + "."), pc.equal(text, zero))
     return bool(pc.any(pc.and_not(pc.starts_with(text, pattern=zero), plain)).as_py())
+
+
+def to_text(values: Any) -> Any:
+    """A typed column as CSV shows it."""
+    if pa.types.is_string(values.type):
+        return values
+    text = pc.cast(values, pa.string())
+    if pa.types.is_timestamp(values.type):
+        text = pc.replace_substring_regex(text, pattern=r"\.000000(Z?)$", replacement=r"\1")
+    return text

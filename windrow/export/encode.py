@@ -22,7 +22,7 @@ import pyarrow.compute
 import pyarrow.parquet
 
 from windrow.common.errors import ExportError
-from windrow.export.cleaning import arrow_type, to_text
+from windrow.export.casting import arrow_type, to_text
 from windrow.export.form import ZSTD_LEVEL, codec_of, mark_of
 from windrow.export.model import Form
 

@@ -15,8 +15,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from windrow.common.errors import ExportError
-from windrow.export.casting import arrow_type, cast_number, cast_text, clean_text
-from windrow.export.cleaning import to_text
+from windrow.export.casting import arrow_type, cast_number, cast_text, clean_text, to_text
 from windrow.export.condition import keep_rows
 from windrow.export.model import Plan, ReadColumn
 from windrow.export.rows import BadRow, Rows, row_numbers

@@ -7,11 +7,39 @@ from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute
 import pytest
 
-from windrow.export.cleaning import BadValue, find_type, to_text, to_type
+from windrow.export.casting import cast_text, to_text
+from windrow.export.inference import decided, join, narrowest
 
 UTC = dt.UTC
+
+
+class BadValue(Exception):
+    """The value in this row (from 0 on) does not fit; it never leaves the export."""
+
+    def __init__(self, row: int, value: str) -> None:
+        super().__init__(f"row {row}: {value!r}")
+        self.row = row
+        self.value = value
+
+
+def to_type(text: Any, name: str, *, strict: bool) -> Any:
+    """The column as this type, nulls where there is no value; BadValue for the first row that does not fit."""
+    values, bad = cast_text(text, name, strict=strict)
+    if bad is None:
+        return values
+    row = int(pyarrow.compute.index(bad, True).as_py())
+    raise BadValue(row, text[row].as_py())
+
+
+def find_type(samples: list[Any]) -> str:
+    """The narrowest type that every value of the samples fits strictly; text where there are no values to go by."""
+    state = ""
+    for sample in samples:
+        state = join(state, narrowest(sample))
+    return decided(state)
 
 
 def text(*values: str | None) -> Any:
