@@ -14,6 +14,7 @@ from tests.chaos.works import BY_NAME, Work
 from windrow import JobStatus, TaskFailed
 
 SHOWN_MAX = 5
+LOSSES_NEEDED = {"lost": 1, "node": 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +74,8 @@ def find_faults_of(end: JobEnd, runs: Runs, *, losses: int) -> list[str]:
     wrong += _listed("a wrong outcome", (_judge(work, x, outcome, losses) for x, outcome in enumerate(end.outcomes)))
     wrong += _listed("told", (_judge_telling(x, outcome, end.seen[x]) for x, outcome in enumerate(end.outcomes)))
     ran = {x: runs.items[f"{job}/{x}"] for x in range(work.total)}
-    wrong += _listed(
-        "a value without a run", (f"item {x}" for x, outcome in enumerate(end.outcomes) if _kind(outcome) == "value" and not ran.get(x))
-    )  # fmt: skip
+    unrun = (x for x, outcome in enumerate(end.outcomes) if _kind(outcome) == "value" and not ran.get(x))
+    wrong += _listed("a value without a run", (f"item {x}" for x in unrun))
     if work.once:
         wrong += _listed("ran twice", (f"item {x} ran {times} times" for x, times in ran.items() if times > 1))
     return [f"job {job} ({end.work}): {each}" for each in wrong]
@@ -109,15 +109,10 @@ def _judge(work: Work, number: int, outcome: object, losses: int) -> str:
         return "" if work.cancelled else f"item {number} was cancelled"
     if isinstance(outcome, TaskFailed):
         # To be given up with its nodes an item must have been at three that were lost.
-        allowed = outcome.kind in work.may_fail and losses >= (
-            3 if outcome.kind == "node" else 1 if outcome.kind == "lost" else 0
-        )
+        allowed = outcome.kind in work.may_fail and losses >= LOSSES_NEEDED.get(outcome.kind, 0)
         return "" if allowed else f"item {number} failed: {outcome.kind}, {outcome.type}: {outcome}"
-    return (
-        ""
-        if outcome == work.value(number)
-        else f"item {number} came to {outcome!r:.80}, not {work.value(number)!r:.80}"
-    )
+    wanted = work.value(number)
+    return "" if outcome == wanted else f"item {number} came to {outcome!r:.80}, not {wanted!r:.80}"
 
 
 def _judge_telling(number: int, outcome: object, times: int) -> str:

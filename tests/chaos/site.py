@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -38,7 +39,13 @@ class Site:
         self._claims_lock = threading.Lock()
         self._over = threading.Event()
         self._names = link_names(dispatch, nodes, clients)
+        # A daemon dies with the thread that has started it (the kernel takes that for its parent), so those that
+        # start them live as long as the site.
+        self._scheduler_starter = ThreadPoolExecutor(1, "scheduler-starter")
+        self._node_starter = ThreadPoolExecutor(1, "node-starter")
         self._clearing = contextlib.ExitStack()
+        self._clearing.callback(self._scheduler_starter.shutdown)
+        self._clearing.callback(self._node_starter.shutdown)
         try:
             self._build(folder / "cluster", dispatch, nodes, slots, lease_s)
         except BaseException:
@@ -118,9 +125,9 @@ class Site:
     def start(self, daemon: Daemon) -> None:
         """Start a daemon that does not run, as systemd would."""
         if daemon is self.cluster.scheduler:
-            self.cluster.start_scheduler()
+            self._scheduler_starter.submit(self.cluster.start_scheduler).result()
         else:
-            self.cluster.spawn(daemon)
+            self._node_starter.submit(self.cluster.spawn, daemon).result()
 
     def note_end(self, daemon: Daemon) -> bool:
         """Whether a daemon has ended by itself, which is taken down."""
