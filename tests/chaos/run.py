@@ -111,7 +111,7 @@ def _run(asked: Asked, site: Site, found: Found, say: Callable[[str], None]) -> 
         found.end_s = time.monotonic() - over_at
         say(f"{time.monotonic() - began_at:7.1f} s  all faults are over, all work has ended {found.end_s:.1f} s later")
         found.done, found.skipped, found.ended = saboteur.done, saboteur.skipped, list(site.ended)
-        found.findings += saboteur.failed + workload.failed
+        found.findings += saboteur.failed + site.failed + workload.failed
         found.findings += [text for text in found.ended if text.startswith("scheduler")]
         if late:
             found.findings += [*late, *_explain(site, workload)]

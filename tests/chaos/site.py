@@ -34,6 +34,8 @@ class Site:
         self.broker: Broker | None = None
         self.ended: list[str] = []
         """Daemons that ended by themselves, and were started again."""
+        self.failed: list[str] = []
+        """Daemons that could not be started again."""
         self.queues: list[str] = []
         self._claims: set[str] = set()
         self._claims_lock = threading.Lock()
@@ -143,7 +145,11 @@ class Site:
             for daemon in (self.cluster.scheduler, *self.cluster.nodes):
                 with self.claimed(daemon.name) as free:
                     if free and self.note_end(daemon):
-                        self.start(daemon)
+                        try:
+                            self.start(daemon)
+                        except AssertionError as error:
+                            self.failed.append(f"{daemon.name} does not start again: {error}")
+                            return
 
     # ── The end ──────────────────────────────────────────────────────────────────────────────────────────────────
 
