@@ -35,10 +35,6 @@ class Pulse:
                     self.commits_s.append(time.monotonic() - self._began_at)
                 last = total
 
-    def next_after(self, at_s: float) -> float | None:
-        """Of the first commit after an instant, how long after it that was."""
-        return next((commit_s - at_s for commit_s in self.commits_s if commit_s > at_s), None)
-
     def stop(self) -> None:
         self._over.set()
         self._thread.join(10.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,10 +120,19 @@ def _run(asked: Asked, site: Site, found: Found, say: Callable[[str], None]) -> 
     finally:
         pulse.stop()
         workload.close()
-    for done in found.done:
-        recovered_s = pulse.next_after(done.ended_s)
-        if recovered_s is not None:
-            found.recovery_s.append((done.fault.kind, recovered_s))
+    found.recovery_s = recoveries(found.done, pulse.commits_s)
+
+
+def recoveries(faults: Sequence[Done], commits_s: Sequence[float]) -> list[tuple[str, float]]:
+    """Kind and seconds from the end of each fault to the next commit, of faults after which nothing else was broken
+    meanwhile: what a second fault costs is not the first one's."""
+    found: list[tuple[str, float]] = []
+    for done in faults:
+        next_s = next((at_s for at_s in commits_s if at_s > done.ended_s), None)
+        others = [each for each in faults if each is not done]
+        if next_s is not None and not any(each.began_s < next_s and each.ended_s > done.ended_s for each in others):
+            found.append((done.fault.kind, next_s - done.ended_s))
+    return found
 
 
 def _count(site: Site, workload: Workload, found: Found) -> None:
