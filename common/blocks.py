@@ -27,7 +27,9 @@ def pack_block(entries: Sequence[bytes]) -> bytes:
 
 
 def block_count(block: bytes) -> int:
-    """How many entries the block holds."""
+    """How many entries the block holds; MalformedMessage where it is too short to say."""
+    if len(block) < 4:
+        raise MalformedMessage(f"a block of {len(block)} bytes does not say how many entries it holds")
     return int(_U32.unpack_from(block)[0])
 
 

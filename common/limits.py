@@ -11,6 +11,9 @@ ITEM_BYTES_MAX = 1 << 20
 RESULT_BYTES_MAX = 1 << 20
 """One encoded value. The way out: write the value to a file and return its path."""
 
+VALUE_NESTING_MAX = 64
+"""Tuples, sets and other extensions inside one another in an item or a value; lists and dicts do not count."""
+
 APPEND_BYTES_MAX = 1 << 20
 """Encoded items in one append; a single larger item (up to ITEM_BYTES_MAX) travels alone."""
 

@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from pathlib import PurePath
 from typing import Any
 
 import msgpack
 
 from windrow.common.errors import ItemRefused, MalformedMessage
-from windrow.common.limits import ITEM_BYTES_MAX
+from windrow.common.limits import ITEM_BYTES_MAX, VALUE_NESTING_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,43 +37,70 @@ def call(*args: object, **kwargs: object) -> Call:
     return Call(args, kwargs)
 
 
-def _pack(value: object) -> bytes:
-    packed = msgpack.packb(value, default=_extend, strict_types=True)
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    """An extension whose bytes stand for themselves."""
+
+    kind: type
+    to_bytes: Callable[[Any], bytes]
+    from_bytes: Callable[[bytes], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Nest:
+    """An extension whose bytes are an array, packed as values are, so that there may be others inside."""
+
+    kind: type
+    to_list: Callable[[Any], list[Any]]
+    from_list: Callable[[list[Any]], Any]
+
+
+# By code. Codes are part of the protocol: add, never change.
+_EXTENSIONS: dict[int, _Leaf | _Nest] = {
+    1: _Nest(tuple, list, tuple),
+    2: _Nest(set, list, set),
+    3: _Nest(frozenset, list, frozenset),
+    4: _Leaf(
+        datetime.datetime, lambda v: v.isoformat().encode(), lambda b: datetime.datetime.fromisoformat(b.decode())
+    ),
+    5: _Leaf(datetime.date, lambda v: v.isoformat().encode(), lambda b: datetime.date.fromisoformat(b.decode())),
+    6: _Leaf(datetime.time, lambda v: v.isoformat().encode(), lambda b: datetime.time.fromisoformat(b.decode())),
+    7: _Nest(datetime.timedelta, lambda v: [v.days, v.seconds, v.microseconds], lambda v: datetime.timedelta(*v)),
+    8: _Leaf(Decimal, lambda v: str(v).encode(), lambda b: Decimal(b.decode())),
+    9: _Leaf(uuid.UUID, lambda v: v.bytes, lambda b: uuid.UUID(bytes=b)),
+    10: _Leaf(int, lambda v: str(v).encode(), lambda b: int(b)),
+    11: _Nest(complex, lambda v: [v.real, v.imag], lambda v: complex(*v)),
+    # Not by its text: Fraction("1e999999999") would be computed.
+    12: _Leaf(Fraction, lambda v: str(v).encode(), lambda b: Fraction(*map(int, b.split(b"/")))),
+    13: _Nest(range, lambda v: [v.start, v.stop, v.step], lambda v: range(*v)),
+}
+_CODE_OF = {known.kind: code for code, known in _EXTENSIONS.items()}
+
+
+def _pack(value: object, depth: int = 0) -> bytes:
+    packed = msgpack.packb(value, default=_EXTENDERS[depth], strict_types=True)
     return bytes(packed or b"")
 
 
-# Code → (type, to bytes, from bytes). Codes are part of the protocol: add, never change.
-_EXTENSIONS: dict[int, tuple[type, Callable[[Any], bytes], Callable[[bytes], Any]]] = {
-    1: (tuple, lambda v: _pack(list(v)), lambda b: tuple(_unpack(b))),
-    2: (set, lambda v: _pack(list(v)), lambda b: set(_unpack(b))),
-    3: (frozenset, lambda v: _pack(list(v)), lambda b: frozenset(_unpack(b))),
-    4: (datetime.datetime, lambda v: v.isoformat().encode(), lambda b: datetime.datetime.fromisoformat(b.decode())),
-    5: (datetime.date, lambda v: v.isoformat().encode(), lambda b: datetime.date.fromisoformat(b.decode())),
-    6: (datetime.time, lambda v: v.isoformat().encode(), lambda b: datetime.time.fromisoformat(b.decode())),
-    7: (
-        datetime.timedelta,
-        lambda v: _pack([v.days, v.seconds, v.microseconds]),
-        lambda b: datetime.timedelta(*_unpack(b)),
-    ),
-    8: (Decimal, lambda v: str(v).encode(), lambda b: Decimal(b.decode())),
-    9: (uuid.UUID, lambda v: v.bytes, lambda b: uuid.UUID(bytes=b)),
-    10: (int, lambda v: str(v).encode(), lambda b: int(b)),
-    11: (complex, lambda v: _pack([v.real, v.imag]), lambda b: complex(*_unpack(b))),
-    12: (Fraction, lambda v: str(v).encode(), lambda b: Fraction(b.decode())),
-    13: (range, lambda v: _pack([v.start, v.stop, v.step]), lambda b: range(*_unpack(b))),
-}
-_CODE_OF = {kind: code for code, (kind, _, _) in _EXTENSIONS.items()}
-
-
-def _extend(value: Any) -> Any:
+def _extend(value: Any, depth: int) -> Any:
     code = _CODE_OF.get(type(value))
     if code is None:
         plain = _plain_base(value)
         if plain is None:
             raise TypeError(f"{type(value).__module__}.{type(value).__qualname__} is not message data")
         # msgpack asks `default` once for each object, so a named tuple must become an extension here and now.
-        return msgpack.ExtType(1, _EXTENSIONS[1][1](plain)) if type(plain) is tuple else plain
-    return msgpack.ExtType(code, _EXTENSIONS[code][1](value))
+        return _extend(plain, depth) if type(plain) is tuple else plain
+    known = _EXTENSIONS[code]
+    if isinstance(known, _Leaf):
+        return msgpack.ExtType(code, known.to_bytes(value))
+    _check_depth(depth)
+    return msgpack.ExtType(code, _pack(known.to_list(value), depth + 1))
+
+
+def _check_depth(depth: int) -> None:
+    # Each level takes tens of kilobytes of the C stack, whose end is the end of the process.
+    if depth == VALUE_NESTING_MAX:
+        raise ValueError(f"more than {VALUE_NESTING_MAX} tuples, sets or the like inside one another")
 
 
 def _plain_base(value: Any) -> Any:
@@ -85,16 +113,27 @@ def _plain_base(value: Any) -> Any:
     return next((kind(value) for kind in kinds if isinstance(value, kind)), None)
 
 
-def _unextend(code: int, data: bytes) -> Any:
+def _unextend(code: int, data: bytes, depth: int) -> Any:
     known = _EXTENSIONS.get(code)
-    return msgpack.ExtType(code, data) if known is None else known[2](data)
+    if known is None:
+        return msgpack.ExtType(code, data)
+    if isinstance(known, _Leaf):
+        return known.from_bytes(data)
+    _check_depth(depth)
+    inner = _unpack(data, depth + 1)
+    if type(inner) is not list:
+        # A range of a billion billion would be as good a source as a list, and never end.
+        raise ValueError(f"extension {code} holds no array")
+    return known.from_list(inner)
 
 
-_UNPACK_OPTIONS: dict[str, Any] = {"strict_map_key": False, "ext_hook": _unextend}
+def _unpack(data: bytes, depth: int = 0) -> Any:
+    return msgpack.unpackb(data, strict_map_key=False, ext_hook=_UNEXTENDERS[depth])
 
 
-def _unpack(data: bytes) -> Any:
-    return msgpack.unpackb(data, **_UNPACK_OPTIONS)
+_EXTENDERS = [partial(_extend, depth=depth) for depth in range(VALUE_NESTING_MAX + 1)]
+_UNEXTENDERS = [partial(_unextend, depth=depth) for depth in range(VALUE_NESTING_MAX + 1)]
+"""By how many extensions there are around."""
 
 
 def encode_value(value: object) -> bytes:
@@ -104,7 +143,7 @@ def encode_value(value: object) -> bytes:
 
 def value_encoder() -> Callable[[object], bytes]:
     """As encode_value, ten times as fast on small values because it keeps its buffer; for one thread only."""
-    packer: Any = msgpack.Packer(default=_extend, strict_types=True)
+    packer: Any = msgpack.Packer(default=_EXTENDERS[0], strict_types=True)
     pack: Callable[[object], bytes] = packer.pack
     return pack
 
@@ -152,7 +191,7 @@ def _encode_item(item: object, pack: Callable[[object], bytes]) -> bytes:
 
 def decode_items(payload: bytes | memoryview) -> Iterator[Any]:
     """Items one after the other: each a list (positional) or a dict with `args` and `kwargs`."""
-    unpacker: Any = msgpack.Unpacker(max_buffer_size=len(payload) or 1, **_UNPACK_OPTIONS)
+    unpacker: Any = msgpack.Unpacker(max_buffer_size=len(payload) or 1, strict_map_key=False, ext_hook=_UNEXTENDERS[0])
     unpacker.feed(payload)
     items: Iterator[Any] = iter(unpacker)
     return items

@@ -2,7 +2,8 @@
 
 `report` carries NodeHello, Report and NodeBye, `poll` carries NodePoll. A request has a deadline; after a miss its
 socket is made anew and the same message goes out again: messages are idempotent. How long a try and the pause after
-it last goes by the lease, so that a request that is lost, with its scheduler perhaps, costs no lease.
+it last goes by the lease, so that a request that is lost, with its scheduler perhaps, costs no lease. A poll may be
+parked for long, so that it is missed as soon as its connection breaks: the answer would have come by that.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ def report_pace(lease_s: float) -> Pace:
 
 
 def poll_pace(lease_s: float) -> Pace:
-    """Nothing hangs on a poll but the time until the node hears what to do."""
+    """Nothing hangs on a poll but the time until the node hears what to do. Its deadline is for what no broken
+    connection tells of."""
     return Pace(POLL_DEADLINE_S, POLL_DEADLINE_S, *_backoff(lease_s))
 
 
@@ -88,7 +90,7 @@ class SchedulerLink:
         self.epoch = 0
         self._context: zmq.asyncio.Context = zmq.asyncio.Context()
         self._report = _Requester(self, "report", report_pace(LEASE_S))
-        self._poll = _Requester(self, "poll", poll_pace(LEASE_S))
+        self._poll = _Requester(self, "poll", poll_pace(LEASE_S), watched=True)
         self._polling: asyncio.Task[Directives] | None = None
 
     def follow_lease(self, lease_s: float) -> None:
@@ -151,11 +153,14 @@ class SchedulerLink:
 class _Requester:
     """One REQ socket."""
 
-    def __init__(self, link: SchedulerLink, name: str, pace: Pace) -> None:
+    def __init__(self, link: SchedulerLink, name: str, pace: Pace, *, watched: bool = False) -> None:
+        """`watched`: a broken connection is a miss, without waiting for the deadline."""
+        self._watched = watched
         self._link = link
         self._name = name
         self.pace = pace
         self._sock: zmq.asyncio.Socket | None = None
+        self._monitor: zmq.asyncio.Socket | None = None
 
     async def ask(self, message: object, kind: type[A]) -> A:
         """The answer of this kind, however long it takes."""
@@ -188,8 +193,10 @@ class _Requester:
         try:
             if self._sock is None:
                 self._sock = self._link.open_socket()
+            if self._watched and self._monitor is None:
+                self._monitor = self._sock.get_monitor_socket(zmq.Event.DISCONNECTED)
             await self._sock.send(payload, copy=len(payload) < 1 << 16)
-            data = await asyncio.wait_for(self._sock.recv(), deadline_s)
+            data = await asyncio.wait_for(self._receive(self._sock), deadline_s)
             answer = _ANSWERS.decode(data)
             epoch = getattr(answer, "epoch", self._link.epoch)
             if epoch < self._link.epoch:
@@ -199,13 +206,32 @@ class _Requester:
             return answer, ""
         except TimeoutError:
             return None, f"nothing within {deadline_s:g} s"
-        except (ProtocolError, zmq.ZMQError) as error:
+        except (ProtocolError, zmq.ZMQError, ConnectionError) as error:
             return None, str(error)
         finally:
             if not answered:
                 self.close()
 
+    async def _receive(self, sock: zmq.asyncio.Socket) -> bytes:
+        """The next message; ConnectionError where the connection breaks that it would come by."""
+        if self._monitor is None:
+            return await sock.recv()
+        receiving = asyncio.ensure_future(sock.recv())
+        breaking = asyncio.ensure_future(self._monitor.recv_multipart())
+        try:
+            await asyncio.wait({receiving, breaking}, return_when=asyncio.FIRST_COMPLETED)
+            if not receiving.done():
+                raise ConnectionError("the connection broke")
+            return receiving.result()
+        finally:
+            receiving.cancel()
+            breaking.cancel()
+
     def close(self) -> None:
+        if self._monitor is not None and self._sock is not None:
+            self._sock.disable_monitor()
+            self._monitor.close(0)
+            self._monitor = None
         if self._sock is not None:
             self._sock.close(0)
             self._sock = None

@@ -34,6 +34,14 @@ class Broker(Protocol):
         """SIGKILL, no warning."""
         ...
 
+    def freeze(self) -> None:
+        """SIGSTOP: connections stay open, and nobody answers."""
+        ...
+
+    def thaw(self) -> None:
+        """It goes on where it was frozen."""
+        ...
+
     def start(self) -> None:
         """Again, on the same port with the same data."""
         ...
@@ -89,7 +97,7 @@ class GivenBroker:
     def stop(self) -> None:
         raise NotImplementedError("the server of WINDROW_TEST_AMQP_URL is not ours to stop: use the fixture own_broker")
 
-    kill = start = restart = wipe = stop
+    kill = freeze = thaw = start = restart = wipe = stop
 
     def ctl(self, *args: str) -> str:
         raise NotImplementedError(f"no rabbitmqctl {' '.join(args)} on the server of WINDROW_TEST_AMQP_URL")
@@ -133,6 +141,12 @@ class ContainerBroker:
 
     def kill(self) -> None:
         self._container.get_wrapped_container().kill()
+
+    def freeze(self) -> None:
+        self._container.get_wrapped_container().pause()
+
+    def thaw(self) -> None:
+        self._container.get_wrapped_container().unpause()
 
     def start(self) -> None:
         self._container.get_wrapped_container().start()
@@ -242,6 +256,12 @@ class PrivateBroker:
 
     def kill(self) -> None:
         self._end(signal.SIGKILL)
+
+    def freeze(self) -> None:
+        os.kill(int(self._pid_file.read_text()), signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(int(self._pid_file.read_text()), signal.SIGCONT)
 
     def restart(self) -> None:
         self.stop()

@@ -98,7 +98,7 @@ class Cluster:
             for _ in range(nodes):
                 self.add_node()
             for index in range(nodes):
-                self._await_node(index)
+                self.await_node(index)
         except BaseException:
             self.kill()
             raise
@@ -107,7 +107,7 @@ class Cluster:
 
     def start_scheduler(self) -> None:
         """Start it, the first time at any ports, then at the same ones; returns when it takes work."""
-        self._spawn(self.scheduler)
+        self.spawn(self.scheduler)
         ready = self.folder / "scheduler" / "scheduler.json"
 
         def is_ready() -> bool:
@@ -122,21 +122,23 @@ class Cluster:
             self.scheduler.arguments[self.scheduler.arguments.index(flag) + 1] = str(urlsplit(address).port)
 
     def kill_scheduler(self) -> None:
-        self._kill(self.scheduler)
+        self.kill_daemon(self.scheduler)
 
-    def add_node(self, *, url: str = "", tasks: Iterable[str] = (), before: Iterable[str] = ()) -> int:
+    def add_node(
+        self, *, url: str = "", tasks: Iterable[str] = (), before: Iterable[str] = (), more_flags: Iterable[str] = ()
+    ) -> int:
         """Start one more node, without waiting for it; its number. `before`: what its command line begins with."""
         name = f"node-{len(self.nodes)}"
         flags = ["--url", url or self.url, "--name", name, "--slots", str(self._slots)]
         sources = [part for source in tuple(tasks) or self._tasks for part in ("--tasks", source)]
-        self.nodes.append(self._daemon(name, ["node", *flags, *self._node_flags, *sources]))
+        self.nodes.append(self._daemon(name, ["node", *flags, *self._node_flags, *more_flags, *sources]))
         self.nodes[-1].before = list(before)
-        self._spawn(self.nodes[-1])
+        self.spawn(self.nodes[-1])
         return len(self.nodes) - 1
 
     def kill_node(self, index: int) -> None:
         """SIGKILL for the daemon; its workers have to notice by themselves."""
-        self._kill(self.nodes[index])
+        self.kill_daemon(self.nodes[index])
 
     def reap_node(self, index: int) -> None:
         """Take note that a node has ended or is about to, which is no fault."""
@@ -147,9 +149,9 @@ class Cluster:
 
     def start_node(self, index: int, *, wait: bool = True) -> None:
         """Start a killed node again in its old folder; returns when it offers its tasks."""
-        self._spawn(self.nodes[index])
+        self.spawn(self.nodes[index])
         if wait:
-            self._await_node(index)
+            self.await_node(index)
 
     def stop(self) -> None:
         """Stop everything in order. Whatever died by itself, did not stop in order or stayed fails the test."""
@@ -196,7 +198,8 @@ class Cluster:
     def _daemon(self, name: str, arguments: list[str]) -> Daemon:
         return Daemon(name, [*arguments, "--state", str(self.folder / name)], self.folder / f"{name}.log")
 
-    def _spawn(self, daemon: Daemon) -> None:
+    def spawn(self, daemon: Daemon) -> None:
+        """Start its process, without waiting for anything."""
         assert daemon.process is None, f"{daemon.name} is running already"
         with daemon.log.open("ab") as log:
             daemon.process = subprocess.Popen(
@@ -204,7 +207,8 @@ class Cluster:
                 cwd=self.folder, env=self._daemon_environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
 
-    def _kill(self, daemon: Daemon) -> None:
+    def kill_daemon(self, daemon: Daemon) -> None:
+        """SIGKILL; what it has started is remembered, for `stop` to see that it ends."""
         self._check_runs(daemon)
         assert daemon.process is not None
         daemon.family += daemon.children()
@@ -255,8 +259,8 @@ class Cluster:
 
         wait_until(look, timeout_s, what, poll_s=0.05)
 
-    def _await_node(self, index: int) -> None:
-        """Until the daemon that runs now, not the one before it, offers its tasks and its workers are there."""
+    def await_node(self, index: int) -> None:
+        """Wait until the daemon that runs now, not the one before it, offers its tasks and its workers are there."""
         daemon = self.nodes[index]
 
         def is_this_boot(node: NodeInfo) -> bool:

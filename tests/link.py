@@ -1,4 +1,4 @@
-"""A TCP link for tests of processes: a proxy with a thread and loop of its own, to be cut and healed."""
+"""A TCP link for tests of processes: a proxy with a thread and loop of its own, to be cut, held, slowed and healed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
 
-from tests.proxy import Proxy
+from tests.proxy import Proxy, Way
 
 ANSWER_S = 10.0
 
@@ -42,8 +42,19 @@ class Link:
         self._proxy.severed = True
         self._do(self._proxy.cut)
 
+    def hold(self, *ways: Way) -> None:
+        """Hand on nothing in one way, or (none named) in both, with connections left open."""
+        self._do(lambda: self._proxy.hold(*ways))
+
+    def delay(self, delay_s: float) -> None:
+        """Keep everything for so long before it is handed on."""
+        self._proxy.delay_s = delay_s
+
     def heal(self) -> None:
+        """As at first; what was held arrives now."""
         self._proxy.severed = False
+        self._proxy.delay_s = 0.0
+        self._do(self._proxy.release)
 
     def close(self) -> None:
         self._do(self._server.close)

@@ -1,31 +1,41 @@
-"""A TCP proxy in the test's own loop that can fall silent or cut, for what a network does to a connection."""
+"""A TCP proxy in the test's own loop that can fall silent, slow down or cut, as a network does to a connection."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
+from typing import Literal
 
 from tests.broker import free_port
+
+Way = Literal["there", "back"]
+"""From whoever connects to the target, or from the target."""
 
 
 class Proxy:
     """Forwards loopback connections to a port; `hold()` makes it silent, `cut()` breaks what is open."""
 
+    delay_s = 0.0
+    """How long it keeps what it reads before it hands it on."""
+
     def __init__(self, target_port: int) -> None:
         self.port = free_port()
         self._target_port = target_port
-        self._flows = asyncio.Event()
-        self._flows.set()
+        self._flows: dict[Way, asyncio.Event] = {"there": asyncio.Event(), "back": asyncio.Event()}
+        self.release()
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def hold(self) -> None:
-        """Take everything, hand on nothing: a silent partition."""
-        self._flows.clear()
+    def hold(self, *ways: Way) -> None:
+        """Take everything, hand on nothing: a silent partition, in one way or (none named) in both."""
+        for way in ways or self._flows:
+            self._flows[way].clear()
 
     def release(self) -> None:
-        self._flows.set()
+        """What was held goes on its way, late."""
+        for flow in self._flows.values():
+            flow.set()
 
     def cut(self) -> None:
         """Close every connection; new ones are taken."""
@@ -44,17 +54,19 @@ class Proxy:
             return
         self._writers |= {writer, far_writer}
         try:
-            await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
+            await asyncio.gather(self._pump(reader, far_writer, "there"), self._pump(far_reader, writer, "back"))
         finally:
             for each in (writer, far_writer):
                 self._writers.discard(each)
                 each.close()
             self._tasks.discard(task)
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Way) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(1 << 16):
-                await self._flows.wait()
+                if self.delay_s:
+                    await asyncio.sleep(self.delay_s)
+                await self._flows[way].wait()
                 writer.write(data)
                 await writer.drain()
         writer.close()

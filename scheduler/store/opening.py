@@ -30,7 +30,7 @@ def open_store(url: str, *, state_dir: Path, clock: Callable[[], float]) -> SqlS
     link = Link(database)
     try:
         _migrate(database)
-        epoch, cluster, secret = _take_over(link, clock())
+        epoch, cluster, secret = _take_over(link, clock(), database.name)
         store = SqlStore(database, link, epoch=epoch, cluster=cluster, secret=secret)
     except BaseException:
         link.close()
@@ -97,14 +97,16 @@ def _upgrade(database: Database, found: str) -> None:
         command.upgrade(config, "head")
 
 
-def _take_over(link: Link, now_wall: float) -> tuple[int, str, bytes]:
+def _take_over(link: Link, now_wall: float, name: str) -> tuple[int, str, bytes]:
     """Begin the next epoch, durably, before anything else is read or written; (epoch, cluster id, secret)."""
     dialect = link.dialect
     link.begin()
     row = select(CLUSTER.c.epoch, CLUSTER.c.id, CLUSTER.c.secret).with_for_update()
     found = link.fetch(prepare(dialect, row))
     if found:
-        epoch, cluster, secret = int(found[0][0]) + 1, str(found[0][1]), bytes(found[0][2])
+        if tuple(map(type, found[0])) != (int, str, bytes):
+            raise StoreDamaged(f"the store {name} is damaged (no epoch in it): put back a copy of the file")
+        epoch, cluster, secret = found[0][0] + 1, found[0][1], found[0][2]
         change = update(CLUSTER).values(epoch=param("to_epoch"), taken_wall=param("to_wall"))
         link.run_many(prepare(dialect, change, "to_epoch", "to_wall"), [(epoch, now_wall)])
     else:

@@ -47,11 +47,13 @@ class SqliteDatabase:
         # By its true name: the lock and the log lie beside it, and must be found there by whatever way one comes.
         path = path.resolve()
         self._path = path
+        made_in = next((folder for folder in path.parents if folder.exists()), path.parent)
         self._lock = _take_lock(path)
         try:
             # The store holds the cluster's secret, so the file is its owner's alone; the log inherits its mode.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._inode = path.stat().st_ino
+            _sync_names(path.parent, made_in)
         except OSError as error:
             self._lock.close()
             raise _unusable(path, error) from error
@@ -162,6 +164,19 @@ def _take_lock(path: Path) -> IO[str]:
         lock.write(f"{os.getpid()}\n")
         lock.flush()
     return lock
+
+
+def _sync_names(folder: Path, top: Path) -> None:
+    """Sync the folders from `folder` up to `top`: a file whose folder is not on the disk is lost with the power."""
+    while True:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        if folder in (top, folder.parent):
+            return
+        folder = folder.parent
 
 
 def _unusable(path: Path, error: OSError) -> StoreFailed:

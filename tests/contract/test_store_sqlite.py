@@ -105,6 +105,14 @@ def test_a_url_that_names_no_file_is_refused_without_repeating_it(tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_store_whose_epoch_cannot_be_read_is_damaged(tmp_path: Path) -> None:
+    open_here(tmp_path).close()
+    with raw(tmp_path / "windrow.db") as connection:
+        connection.execute("UPDATE cluster SET epoch = 'x'")
+    with pytest.raises(StoreDamaged, match=r"windrow\.db is damaged"):
+        open_here(tmp_path)
+
+
 def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreFailed, match=r"file/state/windrow\.db cannot be opened.*--state"):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from urllib.parse import urlsplit
 
 import pytest
 import zmq
 import zmq.asyncio
 
+from tests.proxy import open_proxy
+from tests.waiting import until
 from windrow.common.errors import ConfigError, KeyConflict
 from windrow.common.limits import PARKED_SECONDS_MAX
 from windrow.common.messages import ANSWERS, REQUESTS, Directives, NodePoll, Refused, Report, Reported
@@ -135,5 +138,27 @@ def test_a_parked_poll_can_be_interrupted_and_asked_anew() -> None:
             serving.cancel()
             link.close()
             router.close()
+
+    asyncio.run(run())
+
+
+def test_a_parked_poll_whose_connection_breaks_is_asked_anew_at_once() -> None:
+    """Its answer would never come, and a node of `local:` gets its chunks by nothing else."""
+
+    async def run() -> None:
+        router = Router()
+        serving = asyncio.create_task(router.serve(None, Directives(1, drain=True)))
+        async with open_proxy(urlsplit(router.url).port or 0) as proxy:
+            link = SchedulerLink(f"tcp://127.0.0.1:{proxy.port}")
+            try:
+                parked = asyncio.create_task(link.poll(NodePoll(NodeId("n"), "b")))
+                await until(lambda: router.heard, 5.0, "the poll to be parked")
+                proxy.cut()
+                assert await asyncio.wait_for(parked, PARKED_SECONDS_MAX / 2) == Directives(1, drain=True)
+                await asyncio.wait_for(serving, 5)
+            finally:
+                serving.cancel()
+                link.close()
+        router.close()
 
     asyncio.run(run())

@@ -60,3 +60,10 @@ def test_a_slice_outside_the_block_is_refused(start: int, stop: int) -> None:
 def test_a_block_that_does_not_hold_what_it_claims_is_malformed(block: bytes, count: int) -> None:
     with pytest.raises(MalformedMessage):
         check_block(block, count)
+
+
+@pytest.mark.parametrize("block", [b"", b"\0\0\0"])
+def test_a_block_too_short_to_be_counted_is_malformed(block: bytes) -> None:
+    for read in (block_count, lambda block: list(block_entries(block))):
+        with pytest.raises(MalformedMessage):
+            read(block)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from windrow.common.errors import ItemRefused, MalformedMessage
-from windrow.common.limits import ITEM_BYTES_MAX
+from windrow.common.limits import ITEM_BYTES_MAX, VALUE_NESTING_MAX
 from windrow.common.values import call, decode_items, decode_value, encode_item, encode_value, value_encoder
 
 Point = namedtuple("Point", "x y")
@@ -116,6 +116,45 @@ def test_what_holds_itself_is_refused() -> None:
 def test_bytes_that_are_no_value_are_malformed(data: bytes) -> None:
     with pytest.raises(MalformedMessage):
         decode_value(data)
+
+
+def nested(depth: int) -> tuple[object, ...]:
+    value: tuple[object, ...] = ()
+    for _ in range(depth - 1):
+        value = (value,)
+    return value
+
+
+def nested_bytes(depth: int) -> bytes:
+    """As encode_value would make it if it had no limit."""
+    data = b"\x90"
+    for at in range(depth):
+        data = b"\xc9" + len(data).to_bytes(4, "big") + b"\x01" + data
+        data = data if at == depth - 1 else b"\x91" + data
+    return data
+
+
+def test_tuples_lie_in_one_another_as_deep_as_the_limit_and_no_deeper() -> None:
+    assert decode_value(encode_value(nested(VALUE_NESTING_MAX))) == nested(VALUE_NESTING_MAX)
+    assert decode_value(nested_bytes(VALUE_NESTING_MAX)) == nested(VALUE_NESTING_MAX)
+    with pytest.raises(ItemRefused, match="more than 64 tuples"):
+        encode_item([nested(VALUE_NESTING_MAX + 1)])
+    for depth in (VALUE_NESTING_MAX + 1, 200, 5_000):
+        with pytest.raises(MalformedMessage, match="more than 64 tuples"):
+            decode_value(nested_bytes(depth))
+
+
+@pytest.mark.parametrize("outer", [1, 2, 3, 7, 11, 13])
+def test_a_range_without_end_does_not_stand_for_an_array(outer: int) -> None:
+    data = encode_value(range(1 << 60))
+    with pytest.raises(MalformedMessage, match="holds no array"):
+        decode_value(b"\xc7" + bytes([len(data), outer]) + data)
+
+
+@pytest.mark.parametrize("text", [b"1e99999999", b"1.5", b"1/2/3", b"1/0", b"", b"/"])
+def test_a_fraction_is_two_whole_numbers(text: bytes) -> None:
+    with pytest.raises(MalformedMessage):
+        decode_value(b"\xc7" + bytes([len(text), 12]) + text)
 
 
 def test_an_item_is_arguments() -> None:

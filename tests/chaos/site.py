@@ -1,0 +1,174 @@
+"""What a chaos run breaks: the processes of a cluster, its broker, and a link for each connection between them."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+
+from tests.broker import Broker, make_broker
+from tests.chaos.plan import Dispatch, link_names
+from tests.chaos.tasks import FOLDER_VARIABLE
+from tests.cluster import Cluster, Daemon
+from tests.link import Link
+
+TASKS = "tests.chaos.tasks"
+LOOK_S = 0.2
+WORKER_MODULE = "windrow.node.worker"
+
+
+class Site:
+    """A scheduler, nodes, perhaps a RabbitMQ, and the links between them and to the clients."""
+
+    def __init__(
+        self, folder: Path, dispatch: Dispatch, *, nodes: int, slots: int, clients: int, lease_s: float
+    ) -> None:
+        self.runs = folder / "runs"
+        self.runs.mkdir(parents=True)
+        self.links: dict[str, Link] = {}
+        self.broker: Broker | None = None
+        self.ended: list[str] = []
+        """Daemons that ended by themselves, and were started again."""
+        self.failed: list[str] = []
+        """Daemons that could not be started again."""
+        self.queues: list[str] = []
+        self._claims: set[str] = set()
+        self._claims_lock = threading.Lock()
+        self._over = threading.Event()
+        self._names = link_names(dispatch, nodes, clients)
+        # A daemon dies with the thread that has started it (the kernel takes that for its parent), so those that
+        # start them live as long as the site.
+        self._scheduler_starter = ThreadPoolExecutor(1, "scheduler-starter")
+        self._node_starter = ThreadPoolExecutor(1, "node-starter")
+        self._clearing = contextlib.ExitStack()
+        self._clearing.callback(self._scheduler_starter.shutdown)
+        self._clearing.callback(self._node_starter.shutdown)
+        try:
+            self._build(folder / "cluster", dispatch, nodes, slots, lease_s)
+        except BaseException:
+            self.kill()
+            raise
+
+    def _build(self, folder: Path, dispatch: Dispatch, nodes: int, slots: int, lease_s: float) -> None:
+        if dispatch == "amqp":
+            self.broker = make_broker(own=True)
+            self._clearing.callback(self.broker.close)
+            self._open_links("broker", self.broker.url)
+        settings = {
+            "WINDROW_SCHEDULER__LEASE_S": str(lease_s),
+            "WINDROW_SCHEDULER__HEARTBEAT_S": str(lease_s / 6),
+            FOLDER_VARIABLE: str(self.runs),
+        }
+        url = self._amqp_url("scheduler") if self.broker else "local:"
+        self.cluster = Cluster(folder, amqp_url=url, nodes=0, slots=slots, tasks=[TASKS], settings=settings)
+        self._clearing.callback(self.cluster.kill)
+        self._open_links("scheduler", self.cluster.url)
+        for number in range(nodes):
+            flags = ["--amqp", self._amqp_url(f"node-{number}")] if self.broker else []
+            self.cluster.add_node(url=self.url_for(f"node-{number}"), more_flags=flags)
+        for number in range(nodes):
+            self.cluster.await_node(number)
+        if self.broker:
+            self.queues = [self.cluster.node_queue(number) for number in range(nodes)]
+        self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
+        self._keeper.start()
+
+    def _open_links(self, far: str, url: str) -> None:
+        port = urlsplit(url).port
+        assert port is not None
+        for name in self._names:
+            if name.endswith(f">{far}"):
+                self.links[name] = Link(port)
+                self._clearing.callback(self.links[name].close)
+
+    def url_for(self, who: str) -> str:
+        """Where `client-0` or `node-1` reaches the scheduler."""
+        return f"tcp://127.0.0.1:{self.links[f'{who}>scheduler'].port}"
+
+    def _amqp_url(self, who: str) -> str:
+        assert self.broker is not None
+        real, port = self.broker.url, urlsplit(self.broker.url).port
+        return real.replace(f":{port}", f":{self.links[f'{who}>broker'].port}")
+
+    def daemon(self, name: str) -> Daemon:
+        daemons = {each.name: each for each in (self.cluster.scheduler, *self.cluster.nodes)}
+        return daemons[name]
+
+    def workers(self, node: str) -> list[psutil.Process]:
+        """Worker processes of a node, by pid."""
+        found: list[psutil.Process] = []
+        for child in self.daemon(node).children():
+            with contextlib.suppress(psutil.Error):
+                if WORKER_MODULE in child.cmdline():
+                    found.append(child)
+        return sorted(found, key=lambda each: each.pid)
+
+    # ── Who is being broken, and who must run ────────────────────────────────────────────────────────────────────
+
+    @contextlib.contextmanager
+    def claimed(self, name: str) -> Generator[bool]:
+        """Whether nobody else is at it; while this holds nobody else will be."""
+        with self._claims_lock:
+            free = name not in self._claims
+            if free:
+                self._claims.add(name)
+        try:
+            yield free
+        finally:
+            if free:
+                with self._claims_lock:
+                    self._claims.discard(name)
+
+    def start(self, daemon: Daemon) -> None:
+        """Start a daemon that does not run, as systemd would."""
+        if daemon is self.cluster.scheduler:
+            self._scheduler_starter.submit(self.cluster.start_scheduler).result()
+        else:
+            self._node_starter.submit(self.cluster.spawn, daemon).result()
+
+    def note_end(self, daemon: Daemon) -> bool:
+        """Whether a daemon has ended by itself, which is taken down."""
+        process = daemon.process
+        if process is None or process.poll() is None:
+            return False
+        self.ended.append(f"{daemon.name} ended by itself with exit code {process.returncode}:\n{daemon.last_lines()}")
+        daemon.process = None
+        return True
+
+    def _keep(self) -> None:
+        while not self._over.wait(LOOK_S):
+            for daemon in (self.cluster.scheduler, *self.cluster.nodes):
+                with self.claimed(daemon.name) as free:
+                    if free and self.note_end(daemon):
+                        try:
+                            self.start(daemon)
+                        except AssertionError as error:
+                            self.failed.append(f"{daemon.name} does not start again: {error}")
+                            return
+
+    # ── The end ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def last_lines(self) -> str:
+        """Of every log."""
+        return "\n".join(
+            f"── {each.name}\n{each.last_lines()}" for each in (self.cluster.scheduler, *self.cluster.nodes)
+        )
+
+    def stop(self) -> None:
+        """In order; what does not stop in order, and a traceback in a log, is an AssertionError."""
+        self._over.set()
+        self._keeper.join(60.0)
+        try:
+            self.cluster.stop()
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """Leave nothing behind."""
+        self._over.set()
+        self._clearing.close()
