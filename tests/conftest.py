@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.broker import Broker, NoBroker, make_broker
+
+# The same examples each time, and no clock: what lands must not hang on dice or on how busy the machine is. To look for
+# new examples set HYPOTHESIS_PROFILE=search, or run `make fuzz`.
+settings.register_profile("gate", deadline=None, derandomize=True)
+settings.register_profile("search", deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))
 
 
 @pytest.fixture(scope="session")
