@@ -12,9 +12,10 @@ APT := DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recomm
 PYTEST := $(RUN) -m pytest
 SEEDS ?= 200
 FIRST_SEED ?= 0
+SECONDS := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: help install demo test test-system check format sim clean rabbitmq system-packages
+.PHONY: help install demo test test-system check format sim fuzz clean rabbitmq system-packages
 
 help: ## List the targets.
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,5 +71,11 @@ format: $(READY) ## Put the code into shape.
 sim: $(READY) ## Run the simulation alone, on all cores: make sim SEEDS=500 FIRST_SEED=0.
 	$(RUN) -m tests.simulation $(FIRST_SEED) --seeds $(SEEDS)
 
+fuzz: ## Look for bytes that break a decoder, guided by coverage: make fuzz SECONDS=60.
+	@# An environment of its own: nothing else needs atheris, and it does not install everywhere.
+	@[ -x .venv-fuzz/bin/windrow ] || { $(PYTHON) -m venv .venv-fuzz && .venv-fuzz/bin/python -m pip install --quiet \
+	  --disable-pip-version-check -c constraints.txt atheris==3.0.0 -e '.[export]'; }
+	nice .venv-fuzz/bin/python -m tests.fuzz_guided -max_total_time=$(SECONDS)
+
 clean: ## Remove what the targets above have made.
-	rm -rf $(VENV) build dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf $(VENV) .venv-fuzz .fuzz build dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -144,7 +144,11 @@ def read_plan(work: Path) -> Plan:
         raise ExportError(
             f"{work} has no plan: the export was cancelled, or this node does not see the destination's folder"
         ) from None
-    return plan_from_dict(json.loads(text))
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ExportError(f"the plan in {work} is damaged: start the export again") from None
+    return plan_from_dict(data)
 
 
 def segment_item(work: Path, segment: Segment) -> dict[str, object]:
