@@ -12,9 +12,10 @@ APT := DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recomm
 PYTEST := $(RUN) -m pytest
 SEEDS ?= 200
 FIRST_SEED ?= 0
+SECONDS := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: help install demo test test-system check format sim bench clean rabbitmq system-packages bench-packages
+.PHONY: help install demo test test-system check format sim fuzz bench clean rabbitmq system-packages bench-packages
 
 help: ## List the targets.
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,5 +83,11 @@ bench-packages:
 bench: $(READY) rabbitmq bench-packages ## Measure Windrow beside its neighbours: make bench ROWS=calls,round-trip QUICK=1.
 	$(RUN) -m benchmarks $(if $(ROWS),--rows $(ROWS)) $(if $(QUICK),--quick) $(if $(TURNS),--turns $(TURNS)) $(if $(DATE),--date $(DATE))
 
+fuzz: ## Look for bytes that break a decoder, guided by coverage: make fuzz SECONDS=60.
+	@# An environment of its own: nothing else needs atheris, and it does not install everywhere.
+	@[ -x .venv-fuzz/bin/windrow ] || { $(PYTHON) -m venv .venv-fuzz && .venv-fuzz/bin/python -m pip install --quiet \
+	  --disable-pip-version-check -c constraints.txt atheris==3.0.0 -e '.[export]'; }
+	nice .venv-fuzz/bin/python -m tests.fuzz_guided -max_total_time=$(SECONDS)
+
 clean: ## Remove what the targets above have made.
-	rm -rf $(VENV) .bench build dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf $(VENV) .bench .venv-fuzz .fuzz build dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -97,6 +97,7 @@ def test_the_limits_are_those_of_the_code() -> None:
         limits.JOB_ITEMS_MAX,
         limits.NAME_CHARS_MAX,
         limits.TEXT_CHARS_MAX,
+        limits.VALUE_NESTING_MAX,
     }
 
 

@@ -77,6 +77,8 @@ class Begun:
 
 
 _decode_begun: Callable[[object], Begun] = decoder_for(Begun)
+_UNREADABLE = (OSError, ValueError, RecursionError, MalformedMessage)
+"""What a file that is none of ours, or half of one, may raise."""
 _decode_draft: Callable[[object], Draft] = decoder_for(Draft)
 _decode_plan: Callable[[object], Plan] = decoder_for(Plan)
 _decode_segments: Callable[[object], Found] = decoder_for(Found)
@@ -164,7 +166,7 @@ def find_draft(work: Path) -> Draft | None:
     """The draft in this folder; None where there is none, or one of another version of Windrow."""
     try:
         return _decode_draft(json.loads((work / DRAFT_FILE).read_bytes()))
-    except (OSError, ValueError, MalformedMessage):
+    except _UNREADABLE:
         return None
 
 
@@ -189,7 +191,7 @@ def find_begun(work: Path) -> Begun | None:
     """How the export, or the one that it took over, began."""
     try:
         return _decode_begun(json.loads((work / BEGUN_FILE).read_bytes()))
-    except (OSError, ValueError, MalformedMessage):
+    except _UNREADABLE:
         return None
 
 
@@ -202,7 +204,7 @@ def find_segments(work: Path) -> Found | None:
     """The list of segments; None where it is not complete."""
     try:
         return _decode_segments(json.loads((work / SEGMENTS_FILE).read_bytes()))
-    except (OSError, ValueError, MalformedMessage):
+    except _UNREADABLE:
         return None
 
 
@@ -215,7 +217,7 @@ def find_plan(work: Path) -> Plan | None:
     """The plan in this folder; None where there is none, or one of another version."""
     try:
         plan = _decode_plan(json.loads((work / PLAN_FILE).read_bytes()))
-    except (OSError, ValueError, MalformedMessage):
+    except _UNREADABLE:
         return None
     return plan if plan.version == PLAN_VERSION else None
 

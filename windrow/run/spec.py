@@ -115,6 +115,8 @@ def decode_spec(data: bytes) -> CommandSpec:
     """What encode_spec has made; UsageError where somebody else has made it."""
     try:
         found: list[Any] = decode_value(data)
+        if type(found[0]) is not list:  # A range without end could be asked for its members, too.
+            raise TypeError("its arguments are no list")
         arguments, shell, place, cwd, env, timeout_s, output_bytes = found
         table: Mapping[str, str] = env
         return CommandSpec(
@@ -122,5 +124,5 @@ def decode_spec(data: bytes) -> CommandSpec:
             {str(name): str(value) for name, value in table.items()},
             None if timeout_s is None else float(timeout_s), min(int(output_bytes), OUTPUT_BYTES_MAX),
         )  # fmt: skip
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, OverflowError, LookupError, AttributeError) as error:
         raise UsageError(f"this is no command of `windrow run`: {error}") from None

@@ -93,3 +93,11 @@ def test_what_is_no_spec_is_refused(data: bytes) -> None:
 def test_no_spec_makes_a_value_too_large() -> None:
     wanted = encode_value([["true"], False, "", "/", {}, None, 1 << 40])
     assert decode_spec(wanted).output_bytes == OUTPUT_BYTES_MAX
+
+
+@pytest.mark.parametrize(("at", "wrong"), [(0, range(1 << 60)), (0, "sh"), (6, float("inf")), (5, "soon"), (4, [1])])
+def test_a_command_with_a_part_that_is_none_is_refused(at: int, wrong: object) -> None:
+    parts: list[object] = [["sh"], False, "{}", "/", {}, None, 1]
+    parts[at] = wrong
+    with pytest.raises(UsageError, match="no command of"):
+        decode_spec(encode_value(parts))
