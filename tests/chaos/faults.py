@@ -157,12 +157,12 @@ class Saboteur:
             finally:
                 broker.thaw()
             return
-        broker.kill()
-        yield
         if fault.kind == "wipe broker":
-            broker.wipe()
+            broker.stop()
         else:
-            broker.start()
+            broker.kill()
+        yield
+        start_again(broker.wipe if fault.kind == "wipe broker" else broker.start)
 
     @contextlib.contextmanager
     def _robbed(self, fault: Fault) -> Generator[None]:
@@ -178,3 +178,12 @@ class Saboteur:
                         channel.queue_purge(queue) if "purge" in fault.kind else channel.queue_delete(queue)
                 connection.close()
         yield
+
+
+def start_again(start: Callable[[], None]) -> None:
+    """Once more where a broker does not start: while it was away, somebody else on this machine may have had its port
+    for a moment."""
+    try:
+        start()
+    except RuntimeError:
+        start()
