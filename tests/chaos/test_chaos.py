@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::windrow.WindrowWarning"),
 ]
 
-FAULTS_S = 13.0
+FAULTS_S = 14.0
 """With the start of the cluster and the end of the work this takes half a minute."""
 SEED = 13
 GAP_S = (0.7, 2.0)
