@@ -75,6 +75,7 @@ sim: $(READY) ## Run the simulation alone, on all cores: make sim SEEDS=500 FIRS
 
 chaos: $(READY) rabbitmq ## Break processes, links and RabbitMQ at random: make chaos MINUTES=10 DISPATCH=amqp SEED=1.
 	$(RUN) -m tests.chaos --minutes $(MINUTES) --dispatch $(DISPATCH) $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON))
+
 bench-packages:
 	@missing=""; \
 	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
