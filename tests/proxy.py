@@ -47,7 +47,7 @@ class Proxy:
         assert task is not None
         self._tasks.add(task)
         try:
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+            far_reader, far_writer = await self._open_far()
         except OSError:
             writer.close()
             self._tasks.discard(task)
@@ -60,6 +60,15 @@ class Proxy:
                 self._writers.discard(each)
                 each.close()
             self._tasks.discard(task)
+
+    async def _open_far(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+        if writer.get_extra_info("sockname") == writer.get_extra_info("peername"):
+            # Nobody listens, and the kernel has happened to choose that very port for this end: it speaks with itself,
+            # and keeps the port from whoever is to listen there again.
+            writer.transport.abort()
+            raise ConnectionRefusedError("nobody listens")
+        return reader, writer
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Way) -> None:
         with contextlib.suppress(OSError):

@@ -27,7 +27,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="keep everything here; without it only what has failed is kept")
     given = parser.parse_args()
     kinds = tuple(kind.strip() for kind in given.kinds.split(",") if kind.strip())
-    if unknown := set(kinds) - {*EVERYWHERE, *WITH_A_BROKER}:
+    if unknown := set(kinds) - {*EVERYWHERE, *(WITH_A_BROKER if given.dispatch == "amqp" else ())}:
         parser.error(f"no such faults: {', '.join(unknown)}; there are {', '.join((*EVERYWHERE, *WITH_A_BROKER))}")
     if given.folder is not None and given.folder.exists():
         parser.error(f"{given.folder} is there already: name a new folder")

@@ -157,24 +157,44 @@ class Saboteur:
             finally:
                 broker.thaw()
             return
-        broker.kill()
-        yield
         if fault.kind == "wipe broker":
-            broker.wipe()
+            broker.stop()
         else:
-            broker.start()
+            broker.kill()
+        yield
+        start_again(broker.wipe if fault.kind == "wipe broker" else broker.start)
 
     @contextlib.contextmanager
     def _robbed(self, fault: Fault) -> Generator[None]:
-        """Once, and at the real port; a broker that is being broken itself cannot be robbed."""
+        """Nodes are cut off from their queues first, for what a node has taken already cannot be taken from its queue.
+
+        At the broker's real port; a broker that is being broken itself cannot be robbed.
+        """
         site = self._site
         assert site.broker is not None
-        with site.claimed("broker") as free:
-            if free:
-                connection = pika.BlockingConnection(pika.URLParameters(site.broker.url))
-                for queue in site.queues:
-                    channel = connection.channel()
-                    with contextlib.suppress(pika.exceptions.ChannelClosedByBroker):  # not there, or not yet again
-                        channel.queue_purge(queue) if "purge" in fault.kind else channel.queue_delete(queue)
-                connection.close()
-        yield
+        with contextlib.ExitStack() as healing:
+            for name, link in site.links.items():
+                if name.startswith("node-") and name.endswith(">broker") and healing.enter_context(site.claimed(name)):
+                    link.cut()
+                    healing.callback(link.heal)
+            yield
+            if healing.enter_context(site.claimed("broker")):
+                _rob(site.broker.url, site.queues, delete=fault.kind == "delete queues")
+
+
+def _rob(url: str, queues: Sequence[str], *, delete: bool) -> None:
+    connection = pika.BlockingConnection(pika.URLParameters(url))
+    for queue in queues:
+        channel = connection.channel()
+        with contextlib.suppress(pika.exceptions.ChannelClosedByBroker):  # not there, or not yet again
+            channel.queue_delete(queue) if delete else channel.queue_purge(queue)
+    connection.close()
+
+
+def start_again(start: Callable[[], None]) -> None:
+    """Once more where a broker does not start: while it was away, somebody else on this machine may have had its port
+    for a moment."""
+    try:
+        start()
+    except RuntimeError:
+        start()

@@ -67,13 +67,16 @@ def draw_plan(
     clients: int,
     lease_s: float,
     gap_s: tuple[float, float],
+    only: Sequence[str] = (),
 ) -> list[Fault]:
-    """All faults of a run, in order; `gap_s`: the shortest and the longest time between their beginnings.
+    """All faults of a run, in order; `gap_s`: the shortest and the longest time between their beginnings; `only` these
+    kinds, where there are any.
 
     Kinds come like cards from a shuffled deck, so that a short run has as many of them as it has faults.
     """
     die = random.Random(f"{seed} {dispatch}")
-    kinds = [*EVERYWHERE, *(WITH_A_BROKER if dispatch == "amqp" else ())]
+    there = (*EVERYWHERE, *(WITH_A_BROKER if dispatch == "amqp" else ()))
+    kinds = [kind for kind in there if not only or kind in only]
     links = link_names(dispatch, nodes, clients)
     plan: list[Fault] = []
     deck: list[str] = []

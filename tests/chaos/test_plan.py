@@ -31,6 +31,12 @@ def test_without_a_broker_nothing_befalls_one() -> None:
     assert not [fault for fault in faults if "broker" in fault.target or fault.target == "queues"]
 
 
+def test_only_the_kinds_that_are_asked_for_come() -> None:
+    faults = draw_plan(1, 60.0, "local", nodes=3, clients=2, lease_s=LEASE_S, gap_s=GAP_S, only=["kill node"])
+    assert len(faults) >= 60.0 / GAP_S[1] - 1
+    assert {fault.kind for fault in faults} == {"kill node"}
+
+
 def test_targets_are_what_there_is() -> None:
     nodes = {"node-0", "node-1", "node-2"}
     for fault in plan(3):

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import wait
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -93,11 +94,10 @@ class Workload:
         for thread in self._threads:
             thread.join(max(0.0, end_at - time.monotonic()))
         late = [f"{thread.name} has not ended" for thread in self._threads if thread.is_alive()]
-        for number, future in self._calls:
-            try:
-                future.exception(timeout=max(0.0, end_at - time.monotonic()))
-            except TimeoutError:
-                late.append(f"call {number} ({future.id}) has not ended")
+        futures = [future for _, future in self._calls]
+        left = list(wait(futures, timeout=max(0.0, end_at - time.monotonic())).not_done)
+        if left:
+            late.append(f"{len(left)} of {len(futures)} calls have not ended, one of them {left[0]}")
         return late
 
     def calls(self) -> list[CallEnd]:
