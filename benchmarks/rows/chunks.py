@@ -12,8 +12,8 @@ SIZES = (1, 4, 16, 64, 256, 1_024, 4_096, 16_384, 65_536)
 
 def _turn(run: Run, chunk_items: int | None, items: int) -> Figures:
     with windrow(run.services, chunk_items=chunk_items) as (_, client):
-        job = client.start(tasks.same, range(items))
         watch = Stopwatch()
+        job = client.start(tasks.same, range(items))
         assert list(job.results()) == list(range(items))
         took_s = watch.s
         sized = {"chunks_per_s": items / took_s / chunk_items} if chunk_items else {}

@@ -70,7 +70,8 @@ def commands(run: Run) -> Row:
             Contender("Windrow", f"{SETTINGS}; the whole command line, outputs kept", windrow_turn),
             Contender(
                 "HyperQueue, as documented",
-                "server and worker of 2 cores in one process, by its Python interface; outputs off, no journal",
+                "server and worker of 2 cores in one process, by its Python interface, which looks once a second; "
+                "outputs off, no journal",
                 hyperqueue_turn,
             ),
             Contender("HyperQueue, equal safety", "with a journal", no_journal),

@@ -16,7 +16,15 @@ from hypothesis import strategies as st
 
 from windrow.common.errors import ItemRefused, MalformedMessage
 from windrow.common.limits import ITEM_BYTES_MAX, VALUE_NESTING_MAX
-from windrow.common.values import call, decode_items, decode_value, encode_item, encode_value, value_encoder
+from windrow.common.values import (
+    call,
+    decode_items,
+    decode_value,
+    encode_item,
+    encode_value,
+    item_encoder,
+    value_encoder,
+)
 
 Point = namedtuple("Point", "x y")
 
@@ -177,3 +185,13 @@ def test_an_item_beyond_the_limit_is_refused_with_the_way_out() -> None:
     assert encode_item(b"x" * (ITEM_BYTES_MAX - 10))
     with pytest.raises(ItemRefused, match="send its path"):
         encode_item(b"x" * ITEM_BYTES_MAX)
+
+
+def test_an_item_encoder_gives_the_same_bytes_and_goes_on_after_a_refusal() -> None:
+    encode = item_encoder()
+    for item in (*EXACT, (1, 2), call(1, b=2), call(3), Point(1, 2)):
+        assert encode(item) == encode_item(item)
+    for refused in (object(), (1, object()), b"x" * (ITEM_BYTES_MAX + 1)):
+        with pytest.raises(ItemRefused):
+            encode(refused)
+        assert encode((1, "a")) == encode_item((1, "a"))
