@@ -71,7 +71,10 @@ class Bar:
     @property
     def text(self) -> str:
         bound = "at least" if self.at_least else "at most"
-        return f"{self.of}: {bound} {self.limit:g}× {self.to}" if self.to else f"{bound} {self.limit:g} {self.unit}"
+        if self.inverse:
+            return f"{bound} {self.limit:g} times as fast as {self.to}"
+        limit = f"{self.limit:,.10g}"
+        return f"{self.figure} {bound} {limit}× {self.to}" if self.to else f"{self.figure} {bound} {limit} {self.unit}"
 
     def judge(self, results: Results) -> Verdict:
         for name in filter(None, (self.of, self.to)):

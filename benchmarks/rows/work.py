@@ -92,9 +92,9 @@ def bound_s(naps: list[float]) -> float:
     return max(sum(naps) / SLOTS, max(naps))
 
 
-def heavy_tail(run: Run) -> Row:
+def heavy_tail(run: Run, total_s: float = 0.0) -> Row:
     """Each turn has lengths of its own."""
-    total_s = float(run.size(160, 40))
+    total_s = total_s or float(run.size(160, 40))
 
     def windrow_turn(number: int) -> Figures:
         naps = lengths(number, total_s)
