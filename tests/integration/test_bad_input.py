@@ -152,9 +152,9 @@ def test_a_node_that_does_not_exist_is_not_found(client: Client) -> None:
     ("arguments", "said"),
     [
         (["missing.csv", "out.csv"], "missing.csv"),
-        ([".", "out.csv"], "no file"),
+        ([".", "out.csv"], "is a folder"),
         (["good.csv", "good.csv"], "good.csv"),
-        (["good.csv", "out.txt"], "end it in .csv or .parquet"),
+        (["good.csv", "out.txt"], "end it in .csv, "),
         (["good.csv", "nowhere/out.csv"], "nowhere"),
         (["good.csv", "out.csv", "--columns", "id,prize"], "price"),
         (["good.csv", "out.csv", "--where", "price >"], "--where"),
