@@ -21,10 +21,12 @@ from tests import cluster_tasks as tasks
 from tests.broker import Broker, free_port
 from tests.cluster import Cluster, run_windrow, running_cluster
 from tests.waiting import wait_until
-from windrow import Client, ItemRefused, NotFound, UnknownOption, UsageError
+from windrow import Client, ExportError, ItemRefused, NotFound, UnknownOption, UsageError
 from windrow.common.errors import ProtocolError
 from windrow.common.limits import ITEM_BYTES_MAX, MESSAGE_BYTES_MAX, PROTOCOL_VERSION, RESULT_BYTES_MAX
 from windrow.common.messages import ANSWERS, REQUESTS, Health, HealthInfo, Refused
+from windrow.export.run import start_export
+from windrow.export.spec import ExportSpec
 
 pytestmark = pytest.mark.integration
 
@@ -146,6 +148,15 @@ def test_a_node_that_does_not_exist_is_not_found(client: Client) -> None:
 
 
 # ── Exports ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_export_says_what_failed_first_however_the_stages_end(cluster: Cluster) -> None:
+    # The plan cancels the stages behind it before its own failure is known.
+    spec = ExportSpec(str(cluster.folder / "good.csv"), str(cluster.folder / "never.csv"), columns=("id", "prize"))
+    with cluster.client() as client:
+        for _ in range(10):
+            with pytest.raises(ExportError, match="prize"):
+                start_export(client, spec).wait(30)
 
 
 @pytest.mark.parametrize(

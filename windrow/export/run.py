@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from windrow.export.work import has_parts, work_folder
 
 CHECK_SECONDS = 0.5
 """How long `wait` sleeps between looks at the stages before the last one."""
+FAILING_SECONDS = 3.0
+"""How long a stage may take to say that it has failed, once the others have ended."""
 STOP_SECONDS = 15.0
 """How long a cancelled export may take to stand still."""
 _ENDED = ("done", "failed", "cancelled")
@@ -232,14 +235,24 @@ class ExportRun:
         """Stop what still runs, and raise what the first stage that failed says."""
         error: Exception | None = None
         reason = ""
+        deadline = time.monotonic() + FAILING_SECONDS
         for stage in _IN_ORDER:
-            failure = next(iter(self.job(stage).failures()), None)
+            failure = self._find_failure(stage, deadline)
             if failure is not None:
                 error = _error_of(failure, stage_id(self.id, stage))
                 break
             reason = reason or self.job(stage).status().reason
         self.cancel("another part of the export failed")
         raise error or ExportError(f"the export was cancelled{': ' + reason if reason else ''}")
+
+    def _find_failure(self, stage: str, deadline: float) -> Any:
+        job = self.job(stage)
+        status = job.status()
+        if not status.failed and status.state not in _ENDED:
+            # A task that fails cancels the other stages first; that it has failed is known a moment later.
+            with contextlib.suppress(TimeoutError):
+                job.wait(max(0.0, deadline - time.monotonic()))
+        return next(iter(job.failures()), None)
 
     def _read_parts(self, stage: str) -> _Sums:
         """Add up one more page of finished segments."""
