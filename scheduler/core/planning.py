@@ -83,7 +83,7 @@ class _Lines:
         paused = [node.unsent_until for node in nodes if node.unsent_until > now.mono]
         if paused:
             state.plan_at = min(paused)
-            nodes = [node for node in nodes if node.unsent_until <= now.mono]
+            nodes = [node for node in nodes if node.takes_now(now.mono)]
         self._nodes = {node.id: node for node in nodes}
         self.credit = {node.id for node in nodes if has_credit(node, state.settings)}
         self._heaps: dict[_Line, list[tuple[float, NodeId]]] = {}

@@ -22,11 +22,11 @@ STILL_S = 0.25
 
 def ask_for_waiting(state: State, now: Now, out: Out) -> None:
     """One chunk for each idle slot, from the nodes that have most waiting."""
-    if now.mono < state.releases_at:
+    if now.mono < state.releases_at or not state.broker_up:
         return
     state.releases_at = now.mono + LOOK_INTERVAL_S
     nodes = [node for node in state.nodes.values() if node.placeable]
-    idle = [node for node in nodes if _free_slots(node)]
+    idle = [node for node in nodes if node.takes_now(now.mono) and _free_slots(node)]
     if not idle:
         return
     # Most waiting first; a node that idles itself has nothing that waits.

@@ -211,8 +211,8 @@ def _on_chunk_report(
     chunk.wanted_back = False
     tombstone = not said.job and said.fence not in report.holds and chunk.state is not ChunkState.LEASED
     if chunk.twin is not None and ends_for_twin(job, chunk, said):
-        for failure in said.failures:
-            out.append(_history(state, job, chunk, failure, now))
+        # A node may say again what it has said of other items of the chunk: only this one's is news.
+        out += [_history(state, job, chunk, each, now) for each in said.failures if each.item in chunk.remaining]
         give_back_chunk(state, chunk, out)
         ended.add(said.fence)
         return

@@ -225,6 +225,10 @@ class Node:
     def placeable(self) -> bool:
         return self.state is NodeState.ALIVE and not self.drained and not self.leaving
 
+    def takes_now(self, mono: float) -> bool:
+        """Placeable, and not in the pause after a chunk that the broker refused."""
+        return self.placeable and self.unsent_until <= mono
+
 
 @dataclass(slots=True)
 class State:

@@ -10,21 +10,15 @@ from windrow.common.words import JobState, Now
 from windrow.scheduler.core.jobs import wind_down
 from windrow.scheduler.core.losses import failure_record, quarantine
 from windrow.scheduler.core.machines import JobTrigger, NodeState
-from windrow.scheduler.core.state import Chunk, Job, Node, Out, State, return_to_pending
+from windrow.scheduler.core.planning import is_able
+from windrow.scheduler.core.state import Chunk, Job, Out, State, return_to_pending
 
 _GOES_ON = (JobState.PENDING, JobState.RUNNING, JobState.PAUSED)
 
 
-def fit_nodes(state: State, job: Job) -> list[Node]:
-    """The live nodes that offer the task and are not left out; they may be draining."""
-    return [
-        node
-        for node in state.nodes.values()
-        if node.state is NodeState.ALIVE
-        and job.options.queue in node.queues
-        and job.task in node.tasks
-        and node.id not in job.unfit
-    ]
+def _is_node_left(state: State, job: Job) -> bool:
+    """Whether a live node offers the task and is not left out; it may be draining."""
+    return any(node.state is NodeState.ALIVE and is_able(node, job) for node in state.nodes.values())
 
 
 def on_unfit(state: State, job: Job, chunk: Chunk, failure: ItemFailure, now: Now, out: Out) -> bool:
@@ -32,7 +26,7 @@ def on_unfit(state: State, job: Job, chunk: Chunk, failure: ItemFailure, now: No
     node = state.nodes[chunk.node]
     job.unfit[node.id] = failure.message
     attempts = job.attempts_of(failure.item)
-    if not fit_nodes(state, job):
+    if not _is_node_left(state, job):
         quarantine(state, job, failure, attempts + 1, node.name, now, out)
         return False
     out.append(failure_record(job, failure, attempts + 1, node.name, now, final=False))
@@ -42,7 +36,7 @@ def on_unfit(state: State, job: Job, chunk: Chunk, failure: ItemFailure, now: No
 
 def stop_if_no_node_is_left(state: State, job: Job, now: Now, out: Out) -> None:
     """What has not run cannot run anywhere."""
-    if job.unfit and job.state in _GOES_ON and not fit_nodes(state, job):
+    if job.unfit and job.state in _GOES_ON and not _is_node_left(state, job):
         last = next(reversed(job.unfit.values()))
         reason = f"no node is left that can do it ({len(job.unfit)} said that they cannot); the last one said: {last}"
         wind_down(state, job, JobTrigger.STOP, reason, now, out)

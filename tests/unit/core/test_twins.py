@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.core_bench import JOB, NODE, Bench, failure_of, released_of, values_of
-from windrow.common.messages import CancelJob
+from windrow.common.messages import CancelJob, ItemFailure
 from windrow.common.options import Options
-from windrow.common.words import JobState, NodeId
+from windrow.common.words import FailureKind, JobState, NodeId
 from windrow.scheduler.core.commands import Dispatch
+from windrow.scheduler.core.events import BrokerChanged
 from windrow.scheduler.core.info import depths, job_info
 from windrow.scheduler.core.records import DropChunk, PutAttempt, PutFailure
 
@@ -91,6 +94,26 @@ def test_a_twin_that_fails_uses_no_attempt_and_leaves_the_item_to_the_other(benc
     bench.report(failure_of(other, other.start), node=other.node, holds=(other.fence,))
     assert [attempt.attempts for attempt in bench.pick(PutAttempt)] == [1]
     bench.drop_rest()
+
+
+def test_a_twin_that_says_old_failures_again_writes_the_history_of_its_own_item_alone(bench: Bench) -> None:
+    _, twin = twins(bench)
+    said = failure_of(twin, twin.start)
+    again = ItemFailure(twin.start + 7, FailureKind.ERROR, "E", "of an item that is done")
+    bench.report(replace(said, failures=(*said.failures, again)), node=OTHER, holds=(twin.fence,))
+    assert [history.item for history in bench.pick(PutFailure)] == [twin.start]
+    bench.drop_rest()
+
+
+@pytest.mark.parametrize("trouble", ["the broker is down", "the broker has just refused a chunk for the node"])
+def test_no_twin_is_placed_where_it_could_not_be_sent(bench: Bench, trouble: str) -> None:
+    straggler(bench)
+    if trouble == "the broker is down":
+        bench.take(BrokerChanged(False, "gone"))
+    else:
+        bench.node(OTHER).unsent_until = bench.mono + 10.0
+    bench.drop_rest()
+    assert bench.place(1.2) == []
 
 
 def test_an_item_whose_twin_failed_gets_no_other_one_under_that_fence(bench: Bench) -> None:
