@@ -119,13 +119,6 @@ def publish_export(
     )
 
 
-def discard_export(work: Path, plan: Plan) -> None:
-    """Remove what an export that failed or was cancelled has left; the destination is as it was."""
-    if plan.dest.folder:
-        recover_folder(dest_path(plan.dest))
-    remove_tree(work)
-
-
 def _check_complete(plan: Plan, parts: Sequence[Part], segments: int) -> list[Part]:
     """The parts that are needed."""
     needed = list(needed_parts(plan, parts))

@@ -6,12 +6,14 @@ import contextlib
 import os
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NoReturn, Unpack
 
 from windrow.common.blocks import block_entries
 from windrow.common.errors import ExportError
 from windrow.common.messages import Outcomes, ReadResults
 from windrow.common.values import decode_value
+from windrow.export.destination import recover_folder
 from windrow.export.files import remove_folder
 from windrow.export.ports import ClientPort, JobPort, StatusPort
 from windrow.export.spec import ExportSpec, SpecOptions, make_spec
@@ -206,8 +208,13 @@ class ExportRun:
         return has_parts(self.work)
 
     def _clear(self) -> None:
-        """Remove a work folder in which nothing is that a later export could take up."""
-        if self.merge.status().state != "done" and not self.has_parts:
+        """Leave the destination as it was, and no work folder in which nothing is that a later export could take up."""
+        if self.merge.status().state == "done":
+            return
+        if self.spec.dest.endswith("/"):
+            # The merge may have been stopped between putting the old folder aside and the new one in its place.
+            recover_folder(Path(self.spec.dest))
+        if not self.has_parts:
             remove_folder(work_folder(self.spec.dest, self.id))
 
     def _result(self, stage: str) -> dict[str, Any] | None:

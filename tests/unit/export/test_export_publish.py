@@ -15,10 +15,11 @@ import pytest
 
 from tests.export_output import Bad, Killed, hooked, make_plan, tree, write_parts
 from windrow.common.errors import ExportError
+from windrow.export.destination import recover_folder, remove_tree
 from windrow.export.joining import join_prefix, whole_path
 from windrow.export.model import Errors, Part, Plan
 from windrow.export.parts import skipped_part
-from windrow.export.publish import Published, check_target, discard_export, publish_export
+from windrow.export.publish import Published, check_target, publish_export
 
 COUNTS = (5, 0, 7, 4)
 BAD = {2: [Bad(30, text='a,"b')], 3: [Bad(41)]}
@@ -234,7 +235,7 @@ def test_a_destination_that_has_appeared_is_not_replaced(tmp_path: Path) -> None
         with pytest.raises(ExportError, match="appeared meanwhile"):
             publish_export(tmp_path / "work", plan, parts, 1, "u")
         assert not list(tmp_path.glob("*.manifest.json"))
-        discard_export(tmp_path / "work", plan)
+        remove_tree(tmp_path / "work")
 
 
 def test_a_destination_that_appears_at_the_last_moment_is_not_replaced(tmp_path: Path) -> None:
@@ -300,7 +301,7 @@ def test_a_merge_of_parts_that_have_gone_says_so(tmp_path: Path) -> None:
     (tmp_path / "work" / parts[1].files[0]).unlink()
     with pytest.raises(ExportError, match="has gone before it was joined"):
         publish_export(tmp_path / "work", plan, parts, 2, "u")
-    discard_export(tmp_path / "work", plan)
+    remove_tree(tmp_path / "work")
     (tmp_path / "out.csv").write_text("not what the parts make")
     with pytest.raises(ExportError, match="has gone before it was joined"):
         publish_export(tmp_path / "work", plan, parts, 2, "u")
@@ -314,7 +315,7 @@ def test_a_part_of_another_size_is_refused(tmp_path: Path) -> None:
             file.write(b"more")
         with pytest.raises(ExportError, match="were written"):
             publish_export(tmp_path / "work", plan, parts, 2, "u")
-        discard_export(tmp_path / "work", plan)
+        remove_tree(tmp_path / "work")
 
 
 def test_an_old_folder_that_was_put_aside_comes_back(tmp_path: Path) -> None:
@@ -331,7 +332,7 @@ def test_an_old_folder_that_was_put_aside_comes_back(tmp_path: Path) -> None:
                 publish_export(tmp_path / "work", plan, parts, 2, f"u{at}")
             if not (tmp_path / "out").exists():
                 seen = True
-                discard_export(tmp_path / "work", plan) if how == "discard" else check_target(plan)
+                recover_folder(tmp_path / "out") if how == "discard" else check_target(plan)
                 assert (tmp_path / "out" / "part-000000.csv").read_text() == "old"
                 break
             if operations.count < at:

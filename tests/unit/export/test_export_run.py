@@ -19,6 +19,7 @@ import pytest
 
 from windrow.common.errors import ExportError
 from windrow.export import tasks
+from windrow.export.destination import aside_path
 from windrow.export.run import ExportRun, export, start_export
 from windrow.export.spec import make_spec
 from windrow.export.stages import STAGES
@@ -430,6 +431,16 @@ def test_a_stage_that_fails_leaves_no_job_open(cluster: Any, tmp_path: Path, sta
         run.wait()
 
 
+def test_cancel_brings_back_a_folder_that_the_merge_had_put_aside(cluster: Any, tmp_path: Path) -> None:
+    run = planned(cluster, tmp_path, "out/", to="csv")
+    aside = aside_path(tmp_path / "out")
+    aside.mkdir()
+    (aside / "part-000000.csv").write_text("old")
+    run.cancel()
+    assert (tmp_path / "out" / "part-000000.csv").read_text() == "old"
+    assert not aside.exists()
+
+
 def test_cancel_leaves_nothing_where_nothing_is_finished(cluster: Any, tmp_path: Path) -> None:
     run = planned(cluster, tmp_path, "out.csv")
     run.cancel()
@@ -482,7 +493,7 @@ def test_casts_of_the_command_line_may_come_many_at_once(cluster: Any, tmp_path:
 # ── Helpers ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def export_run(cluster: Any, folder: Path, dest: Path, **options: Any) -> ExportRun:
+def export_run(cluster: Any, folder: Path, dest: Path | str, **options: Any) -> ExportRun:
     return export(cluster, folder / "in.csv", dest, **options)
 
 
@@ -490,7 +501,7 @@ def planned(cluster: Any, folder: Path, dest: str, **options: Any) -> ExportRun:
     """An export of which all stages before the converting one have run, and nothing else."""
     (folder / "in.csv").write_bytes(table_bytes(400))
     os.utime(folder / "in.csv", ns=(10**18, 10**18))
-    run = export_run(cluster, folder, folder / dest, segment_bytes=3_000, **options)
+    run = export_run(cluster, folder, f"{folder}/{dest}", segment_bytes=3_000, **options)
     steps = cluster.steps
     while run.job("decide").status().state != "done":
         cluster.steps = 1
