@@ -45,6 +45,16 @@ def new_file(path: Path) -> Generator[BinaryIO, None, None]:
             raise
 
 
+def write_whole(path: Path, data: bytes, unique: str) -> None:
+    """Write the file under a passing name and rename it, without waiting for the disk.
+
+    After a power cut it may be gone, or hold anything: only for what its reader checks and can do without.
+    """
+    passing = path.with_name(f"{path.name}.{unique}.tmp")
+    passing.write_bytes(data)
+    os.replace(passing, path)
+
+
 def write_durably(path: Path, chunks: Iterable[bytes], unique: str) -> tuple[int, str]:
     """Write the file under a passing name and rename it; returns size and SHA-256."""
     passing = path.with_name(f"{path.name}.{unique}.tmp")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from windrow.export.types import TEXT
 
-PLAN_VERSION = 2
+PLAN_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +125,8 @@ class Segment:
     prepared: str = ""
     """Name of the file in the work folder that has these rows decompressed and in UTF-8; then start and stop are
     places in it, while `line` still counts in the source."""
+    paired: bool = False
+    """It was cut where the quotes before it and in it pair, so that nobody need count them again."""
 
 
 @dataclass(frozen=True, slots=True)

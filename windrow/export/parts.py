@@ -1,7 +1,8 @@
 """Writes a segment's part with a receipt beside it, and finds what an earlier run has written.
 
-A part is whole when its receipt is there: the receipt is renamed into place after everything it speaks of is on the
-disk. Two runs on one segment write files of their own names; the last receipt counts, and both say the same.
+A part is whole when its receipt is there and fits its files: the receipt is renamed into place after they are on the
+disk, and holds their sums. Two runs on one segment write files of their own names; the last receipt counts, and both
+say the same.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -27,7 +28,7 @@ from windrow.common.errors import ExportError, MalformedMessage
 from windrow.common.redact import redact_url
 from windrow.export.disk import full_disk_is_retried
 from windrow.export.encode import encode_head, encode_rows, shown
-from windrow.export.files import Written, hash_file, new_file, sync_folder, write_durably
+from windrow.export.files import Written, hash_file, new_file, sync_folder, write_whole
 from windrow.export.model import Form, Part, Plan, Segment
 
 pc: Any = pyarrow.compute
@@ -132,7 +133,6 @@ def _write_part(
             raise ExportError(f"segment {segment.number} has bad rows in both rounds: the first one finds them all")
         bad_file = write_side_part(work, plan, segment, converted.bad, unique)
     files = _write_files(work, plan, stem, columns)
-    sync_folder(work)
     part = Part(
         segment=segment.number,
         files=tuple(name for name, _, _ in files),
@@ -144,7 +144,9 @@ def _write_part(
         bad_file=bad_file,
     )
     receipt = json.dumps(to_plain(_Receipt(part_key(plan, segment), part)), ensure_ascii=False).encode()
-    write_durably(work / _receipt_name(segment.number), [receipt], unique)
+    # Whoever finds a receipt holds it against the files, and makes the part anew where it says nothing.
+    write_whole(work / _receipt_name(segment.number), receipt, unique)
+    sync_folder(work)
     return part
 
 

@@ -17,7 +17,7 @@ from windrow.export.model import Plan, Segment
 from windrow.export.planning import finish_plan, make_draft, settle_draft, take_over
 from windrow.export.ports import ClientPort
 from windrow.export.prepare import prepare
-from windrow.export.sampling import text_samples
+from windrow.export.sampling import cut_samples, text_samples
 from windrow.export.segmenting import (
     TextCutter,
     block_counts,
@@ -155,6 +155,7 @@ def _find_all(client: ClientPort, export: str, draft: Draft, work: Path, unique:
         for number, source in enumerate(draft.plan.sources):
             segments += row_group_segments(source, number, len(segments), draft.plan.segment_bytes)
         return Found(tuple(segments))
+    cutters: list[TextCutter] = []
     counted: dict[int, list[dict[str, Any]]] = {}
     for result in client.job(stage_id(export, "scan")).results():
         counted.setdefault(int(result["source"]), []).append(result)
@@ -169,10 +170,13 @@ def _find_all(client: ClientPort, export: str, draft: Draft, work: Path, unique:
                 for count in block_counts(one["counts"], one["start"], one["stop"], dialect_of(form))
             )
             cutter = TextCutter(draft, number, counts)
-            more, note = segments_between(cutter.cuts(), number, len(segments)), cutter.note
+            more = segments_between(cutter.cuts(), number, len(segments), paired=cutter.is_paired)
+            note = cutter.note
+            cutters.append(cutter)
         segments += more
         notes += [note] if note else []
-    return Found(tuple(segments), tuple(notes))
+    is_sampled = draft.guessed and len(cutters) == len(draft.plan.sources) and not _looks_at_all(draft)
+    return Found(tuple(segments), tuple(notes), cut_samples(cutters) if is_sampled else ())
 
 
 def infer_segment(item: dict[str, Any], work: Path) -> dict[str, object]:
@@ -230,6 +234,6 @@ def _reports(client: ClientPort, export: str, draft: Draft, found: Found, work: 
     if _looks_at_all(draft):
         yield from client.job(stage_id(export, "infer")).results()
     elif draft.guessed:
-        for segment, data in text_samples(draft.plan, found.segments, work):
+        for segment, data in text_samples(draft.plan, found, work):
             rows = read_segment(draft.plan, segment, work, data)
             yield {"states": states_of(rows, draft.plan.steps, draft.guessed)}

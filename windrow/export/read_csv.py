@@ -36,15 +36,16 @@ def read_csv(
     first_line: int,
     source: str = "",
     codec: str = UTF8,
+    paired: bool = False,
 ) -> Rows:
     """The wanted columns of whole rows without a header.
 
     `width` fields make a row. `wanted` says under which index a column goes into the rows, and where it stands in this
     file; None: nowhere, it is null in every row. `codec` is Python's name of the encoding, in which no byte looks like
-    a mark of the form or a newline without being one.
+    a mark of the form or a newline without being one. `paired`: the quotes in the data are known to pair.
     """
     places = csv_places(data, form, first_line, codec)
-    taken = _find_unreadable(data, form, places, codec)
+    taken = _find_unreadable(data, form, places, codec, paired=paired)
     clean = _without(data, taken, places)
     text = clean if codec == UTF8 else clean.decode(codec).encode()
     present = sorted({at for at in wanted.values() if at is not None})
@@ -56,7 +57,7 @@ def read_csv(
     return Rows(columns, count, [bad[ordinal] for ordinal in removed], places, removed, source)
 
 
-def _find_unreadable(data: bytes, form: Form, places: TextPlaces, codec: str) -> dict[int, BadRow]:
+def _find_unreadable(data: bytes, form: Form, places: TextPlaces, codec: str, *, paired: bool) -> dict[int, BadRow]:
     """By ordinal, the rows with bytes that are no characters, and the last one where its quote is never closed."""
     found: dict[int, BadRow] = {}
     if not _is_decodable(data, codec):
@@ -65,7 +66,7 @@ def _find_unreadable(data: bytes, form: Form, places: TextPlaces, codec: str) ->
             if not row.isascii() and not _is_decodable(row, codec):
                 found[ordinal] = _undecodable(row, ordinal, places, codec)
     # A quote that stands inside a field is an ordinary character, so that an odd number of them need not be wrong.
-    if form.quote and _may_be_open(data, form) and not places.closed:
+    if form.quote and not paired and _may_be_open(data, form) and not places.closed:
         last = len(places) - 1
         found.setdefault(last, _bad(last, places, f"the quote {form.quote} of its last field is never closed"))
     return found

@@ -2,23 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 from windrow.export.dialect import find_last_row_end
 from windrow.export.loading import load_text
 from windrow.export.looking import dialect_of
 from windrow.export.model import Plan, Segment
-from windrow.export.splitting import BLOCK_BYTES, Read, add_up, count_block, find_row_start
+from windrow.export.segmenting import TextCutter
+from windrow.export.splitting import BLOCK_BYTES, NEWLINE, Read, add_up, count_block, find_row_start
+from windrow.export.work import Found
 
 SAMPLES = 64
 """Places of the source; one of SAMPLES * SAMPLE_BYTES or less is read whole."""
 SAMPLE_BYTES = 64 << 10
 
 
-def text_samples(plan: Plan, segments: Sequence[Segment], work: Path) -> Iterator[tuple[Segment, bytes]]:
-    """Whole rows of about SAMPLES places, each as a segment of its own, or all rows of a small source."""
+def cut_samples(cutters: Sequence[TextCutter]) -> tuple[Segment, ...]:
+    """Where the samples of sources begin that were just cut, and about where they end.
+
+    None where they are looked for in the segments: of sources that are read whole, and of one that had to be scanned.
+    """
+    sizes = [cutter.starts[-1].offset - cutter.starts[0].offset for cutter in cutters]
+    last = sum(sizes) - SAMPLE_BYTES
+    if last < (SAMPLES - 1) * SAMPLE_BYTES or any(cutter.note for cutter in cutters):
+        return ()
+    found: list[Segment] = []
+    source, before = 0, 0
+    for number in range(SAMPLES):
+        place = number * last // (SAMPLES - 1)
+        while place >= before + sizes[source]:
+            source, before = source + 1, before + sizes[source]
+        cutter = cutters[source]
+        first, end = cutter.starts[0].offset, cutter.starts[-1].offset
+        offset = place - before
+        if last > 2 * SAMPLES * BLOCK_BYTES and number < SAMPLES - 1:
+            # At the beginning of a block a short read tells where its first row begins.
+            offset -= offset % BLOCK_BYTES
+        start = cutter.row_start(first + offset)
+        if start.offset < end and (not found or (found[-1].source, found[-1].start) < (cutter.source, start.offset)):
+            stop = min(start.offset + SAMPLE_BYTES, end)
+            found.append(Segment(len(found), cutter.source, start.offset, stop, start.line, paired=cutter.is_paired))
+    return tuple(found)
+
+
+def text_samples(plan: Plan, found: Found, work: Path) -> Iterator[tuple[Segment, bytes]]:
+    """Whole rows of about SAMPLES places, or all rows of a small source; those of one file together, in its order.
+
+    Together, since types are found by column: many small columns take far longer than a few large ones.
+    """
+    samples = _cut_out(plan, found, work) if found.samples else _in_segments(plan, found.segments, work)
+    for _, pieces in groupby(samples, key=lambda one: (one[0].source, bool(one[0].prepared))):
+        group = list(pieces)
+        yield group[0][0], b"".join(_whole_lines(data for _, data in group))
+
+
+def _whole_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    for piece in pieces:
+        yield piece
+        if not piece.endswith(NEWLINE):
+            yield NEWLINE
+
+
+def _cut_out(plan: Plan, found: Found, work: Path) -> Iterator[tuple[Segment, bytes]]:
+    ends = {segment.source: segment.stop for segment in found.segments}
+    for sample in found.samples:
+        yield from _trimmed(plan, sample, load_text(plan, sample, work), is_end=sample.stop == ends[sample.source])
+
+
+def _in_segments(plan: Plan, segments: Sequence[Segment], work: Path) -> Iterator[tuple[Segment, bytes]]:
     total = sum(segment.stop - segment.start for segment in segments)
     if total <= SAMPLES * SAMPLE_BYTES:
         for segment in segments:
@@ -55,10 +109,15 @@ def _sample(plan: Plan, segment: Segment, offset: int, line: int, work: Path) ->
 
 
 def _cut(plan: Plan, segment: Segment, offset: int, line: int, data: bytes) -> Iterator[tuple[Segment, bytes]]:
-    """The whole rows of the data, which begin with a row."""
     start = segment.start + offset
-    if start + len(data) < segment.stop:
+    sample = replace(segment, start=start, stop=start + len(data), line=line)
+    return _trimmed(plan, sample, data, is_end=sample.stop == segment.stop)
+
+
+def _trimmed(plan: Plan, sample: Segment, data: bytes, *, is_end: bool) -> Iterator[tuple[Segment, bytes]]:
+    """The whole rows of the data, which begin with a row; nothing where there is none."""
+    if not is_end:
         # A row longer than a sample is left out: it gives no type away that others would not.
         data = data[: max(find_last_row_end(data, dialect_of(plan.read_form)), 0)]
     if data:
-        yield replace(segment, start=start, stop=start + len(data), line=line), data
+        yield replace(sample, stop=sample.start + len(data)), data

@@ -34,6 +34,7 @@ def read_segment(plan: Plan, segment: Segment, data: bytes | str | BinaryIO) -> 
             first_line=segment.line,
             source=source,
             codec=codec,
+            paired=segment.paired,
         )
     return read_parquet(
         data, start=segment.start, stop=segment.stop, wanted=names, first_row=segment.line, source=source

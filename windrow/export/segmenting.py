@@ -92,6 +92,7 @@ class TextCutter:
 
     def __init__(self, draft: Draft, number: int, counts: Iterable[BlockCount], read: Read | None = None) -> None:
         source, head = draft.plan.sources[number], draft.heads[number]
+        self.source = number
         self._source = source
         self._read = read or reader_of(source)
         self._form = draft.plan.read_form
@@ -100,6 +101,11 @@ class TextCutter:
         self._segment_bytes = draft.plan.segment_bytes
         self.starts = add_up(counts, start=head.start, line=head.line)
         self.note = ""
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether the cuts were found by the parity of the quotes."""
+        return not self.note and not self._dialect.escape
 
     def cuts(self) -> list[RowStart]:
         """The beginning of each segment and the end of the last one."""
@@ -124,14 +130,14 @@ class TextCutter:
         for target in range(first.offset + self._segment_bytes, end.offset, self._segment_bytes):
             if target <= cuts[-1].offset:
                 continue
-            cut = self._find_start(target)
+            cut = self.row_start(target)
             if cuts[-1].offset < cut.offset < end.offset:
                 if not self._fits(cut.offset):
                     return None
                 cuts.append(cut)
         return cuts
 
-    def _find_start(self, target: int) -> RowStart:
+    def row_start(self, target: int) -> RowStart:
         """The first row start at or after the target, with one short read where it can be."""
         at = bisect_right(self.starts, target, key=lambda block: block.offset) - 1
         block = self.starts[at]
@@ -190,11 +196,11 @@ def row_fits(data: bytes, dialect: Dialect, width: int) -> bool:
     return len(fields) == width
 
 
-def segments_between(cuts: Sequence[RowStart], source: int, first: int) -> list[Segment]:
+def segments_between(cuts: Sequence[RowStart], source: int, first: int, *, paired: bool = False) -> list[Segment]:
     """The segments of one source, numbered from `first` on."""
-    pairs = pairwise(cuts)
     return [
-        Segment(first + at, source, start.offset, stop.offset, start.line) for at, (start, stop) in enumerate(pairs)
+        Segment(first + at, source, start.offset, stop.offset, start.line, paired=paired)
+        for at, (start, stop) in enumerate(pairwise(cuts))
     ]
 
 

@@ -62,6 +62,9 @@ class Found:
 
     segments: tuple[Segment, ...]
     notes: tuple[str, ...] = ()
+    samples: tuple[Segment, ...] = ()
+    """The beginnings of rows that types are decided from, where cutting has found them on its way; else they are
+    looked for in the segments."""
 
 
 @dataclass(frozen=True, slots=True)
