@@ -35,6 +35,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _stop)
     finished: table.Finished = []
     facts = machine.facts()
+    paths: list[Path] = []
     ended = 0
     try:
         with services() as running:
@@ -42,16 +43,16 @@ def main() -> int:
             for name in names:
                 row = ROWS[name](run)
                 finished.append((row, run.measure(row)))
+                if not asked.no_write:
+                    # After each row: a run takes an hour, and what is finished outlives whatever ends it.
+                    paths = table.write(HERE / "results", date, finished, facts, quick=asked.quick, turns=turns)
     except KeyboardInterrupt:
         print("\nstopped; the table holds the rows that were finished", file=sys.stderr)
         ended = 130
-    text = table.markdown(finished, facts, date, quick=asked.quick, turns=turns)
-    print(f"\n{text}", flush=True)
-    if not asked.no_write and not ended:
-        data = table.as_json(finished, facts, date, quick=asked.quick, turns=turns)
-        paths = table.write(HERE / "results", date, text, data)
-        for path in paths:
-            print(path.relative_to(ROOT))
+    print(f"\n{table.markdown(finished, facts, date, quick=asked.quick, turns=turns)}", flush=True)
+    for path in paths:
+        print(path.relative_to(ROOT))
+    if paths and not ended:
         draw(paths[1], CACHE / "plots" if asked.quick else ROOT / "docs" / "pictures")
     return ended
 

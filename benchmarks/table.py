@@ -87,11 +87,14 @@ def as_json(finished: Finished, facts: dict[str, object], date: str, *, quick: b
     return {"date": date, "quick": quick, "turns": turns, "machine": facts, "rows": rows}
 
 
-def write(folder: Path, date: str, table: str, data: dict[str, Any]) -> list[Path]:
+def write(
+    folder: Path, date: str, finished: Finished, facts: dict[str, object], *, quick: bool, turns: int
+) -> list[Path]:
     """`DATE.md` and `DATE.json`; a quick run says so in its name, and never replaces a full one."""
     folder.mkdir(parents=True, exist_ok=True)
-    stem = f"{date}-quick" if data["quick"] else date
+    stem = f"{date}-quick" if quick else date
     paths = [folder / f"{stem}.md", folder / f"{stem}.json"]
-    paths[0].write_text(table)
+    paths[0].write_text(markdown(finished, facts, date, quick=quick, turns=turns))
+    data = as_json(finished, facts, date, quick=quick, turns=turns)
     paths[1].write_text(json.dumps(data, indent=1) + "\n")
     return paths
