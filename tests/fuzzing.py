@@ -34,7 +34,7 @@ from windrow.common.messages import ANSWERS, CHUNKS, REQUESTS, ChunkReport, Outc
 from windrow.common.values import decode_value, encode_value
 from windrow.common.words import Fence, fence_from_text
 from windrow.export.model import Destination, Errors, Form, OutputColumn, Plan, ReadColumn, Source, Steps
-from windrow.export.parquet_join import join_parquet_files
+from windrow.export.parquet_join import ParquetJoiner
 from windrow.export.spec import ExportSpec, spec_from_dict, spec_to_dict
 from windrow.export.work import PLAN_FILE, get_plan
 from windrow.node.chunks import check_chunk
@@ -144,7 +144,9 @@ def _read_parquet(data: bytes) -> None:
         part = Path(folder) / "part.parquet"
         part.write_bytes(data)
         target = BytesIO()
-        assert join_parquet_files(target, [part]).bytes == len(target.getvalue())
+        joiner = ParquetJoiner(target)
+        joiner.add(part)
+        assert joiner.finish().bytes == len(target.getvalue())
 
 
 def _read_fence(data: bytes) -> None:

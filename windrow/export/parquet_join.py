@@ -90,14 +90,6 @@ class _Shape:
     orders: bytes
 
 
-def join_parquet_files(target: Sink, parts: Iterable[Path]) -> Joined:
-    """Join the parts, in their order, into an empty target."""
-    joiner = ParquetJoiner(target)
-    for part in parts:
-        joiner.add(part)
-    return joiner.finish()
-
-
 class ParquetJoiner:
     """Joins parts as they come; in memory are their footers and page indexes, as they stand in the file."""
 

@@ -1,6 +1,6 @@
 """Turns a compressed or unscannable text source into segment files of plain UTF-8, each there as soon as it is whole.
 
-One pass reads, decompresses, transcodes and cuts at row ends, where cut_segments would cut the plain text: so the bytes
+One pass reads, decompresses, transcodes and cuts at row ends, where the plain text would be cut: so the bytes
 of each segment follow from the source, the options and the segment size alone. A segment file appears by renaming, and
 its note after it; a later run takes over what is noted, and reads on behind it.
 """

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from windrow.export.dialect import find_last_row_end
+from windrow.export.dialect import count_block, find_last_row_end
 from windrow.export.loading import load_text
 from windrow.export.looking import dialect_of
 from windrow.export.model import Plan, Segment
-from windrow.export.splitting import BLOCK_BYTES, Read, add_up, count_block, find_row_start
+from windrow.export.splitting import BLOCK_BYTES, Read, add_up, find_row_start
 
 SAMPLES = 64
 """Places of the source; one of SAMPLES * SAMPLE_BYTES or less is read whole."""
