@@ -93,6 +93,14 @@ def hash_file(path: Path) -> tuple[int, str]:
         return file.tell(), digest.hexdigest()
 
 
+def find_size(path: Path) -> int | None:
+    """Bytes of a file; None where there is none."""
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError):
+        return None
+
+
 def remove_folder(folder: Path) -> None:
     """Remove a work folder with all that is in it; what is gone already is fine."""
     shutil.rmtree(folder, ignore_errors=True)
