@@ -88,11 +88,11 @@ bench-packages:
 bench: $(READY) rabbitmq bench-packages ## Measure Windrow beside its neighbours: make bench ROWS=calls,round-trip QUICK=1.
 	$(RUN) -m benchmarks $(if $(ROWS),--rows $(ROWS)) $(if $(QUICK),--quick) $(if $(TURNS),--turns $(TURNS)) $(if $(DATE),--date $(DATE))
 
-fuzz: ## Look for bytes that break a decoder, guided by coverage: make fuzz SECONDS=60.
+fuzz: ## Look for bytes that break a decoder, guided by coverage: make fuzz SECONDS=60 DECODER=footers.
 	@# An environment of its own: nothing else needs atheris, and it does not install everywhere.
 	@[ -x .venv-fuzz/bin/windrow ] || { $(PYTHON) -m venv .venv-fuzz && .venv-fuzz/bin/python -m pip install --quiet \
 	  --disable-pip-version-check -c constraints.txt atheris==3.0.0 -e '.[export]'; }
-	nice .venv-fuzz/bin/python -m tests.fuzz_guided -max_total_time=$(SECONDS)
+	nice .venv-fuzz/bin/python -m tests.fuzz_guided -max_total_time=$(SECONDS) '--decoder=$(DECODER)'
 
 clean: ## Remove what the targets above have made.
 	rm -rf $(VENV) .bench .venv-fuzz .fuzz build dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

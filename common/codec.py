@@ -64,7 +64,7 @@ class MessageSet(Generic[M]):
         name = type(message).__name__
         if name not in self._kinds:
             raise TypeError(f"{name} does not belong to this direction")
-        packed = bytes(msgpack.packb([PROTOCOL_VERSION, name, _brief(message)]) or b"")
+        packed = bytes(msgpack.packb([PROTOCOL_VERSION, name, _BRIEF.plain(message)]) or b"")
         if len(packed) > MESSAGE_BYTES_MAX:
             raise MalformedMessage(f"{name} has {len(packed)} bytes; at most {MESSAGE_BYTES_MAX} travel in one message")
         return packed
@@ -91,56 +91,57 @@ class MessageSet(Generic[M]):
         return _checked(check, fields, kind)
 
 
+_SCALARS = frozenset({type(None), bool, int, float, str, bytes})
+_Maker = Callable[[Any], Any]
+
+
+class _Table:
+    """How a value of each type is made plain, found out once."""
+
+    def __init__(self, *, brief: bool) -> None:
+        """`brief`: without the fields that have their default, which are then neither sent nor checked."""
+        self._brief = brief
+        self._makers: dict[type, _Maker] = {}
+
+    def plain(self, value: Any) -> Any:
+        """The value as msgpack and JSON can carry it."""
+        kind = type(value)
+        if kind in _SCALARS:
+            return value
+        maker = self._makers.get(kind)
+        if maker is None:
+            maker = self._makers[kind] = self._make_maker(kind)
+        return maker(value)
+
+    def _make_maker(self, kind: type) -> _Maker:
+        inner = self.plain
+        if dataclasses.is_dataclass(kind):
+            if self._brief:
+                defaults = [(field.name, field.default) for field in dataclasses.fields(kind)]
+                # By identity: enough for (), "", None, False and small numbers, and what it misses is sent, as right.
+                return lambda value: {
+                    name: inner(given) for name, default in defaults if (given := getattr(value, name)) is not default
+                }
+            names = [field.name for field in dataclasses.fields(kind)]
+            return lambda value: {name: inner(getattr(value, name)) for name in names}
+        if kind is tuple:
+            # Most tuples hold scalars and pass as they are; the first entry decides for all (tuple[X, ...]).
+            return lambda value: value if not value or type(value[0]) in _SCALARS else [inner(entry) for entry in value]
+        if issubclass(kind, tuple):
+            return lambda value: tuple([inner(entry) for entry in value])
+        if kind is dict:
+            return lambda value: {key: inner(entry) for key, entry in value.items()}
+        if issubclass(kind, StrEnum):
+            return lambda value: value.value
+        raise TypeError(f"{kind.__name__} is not message data")
+
+
+_WHOLE, _BRIEF = _Table(brief=False), _Table(brief=True)
+
+
 def to_plain(value: object) -> Any:
     """A dataclass as msgpack and JSON can carry it: dicts, lists, numbers, strings, bytes."""
-    return _plain(value)
-
-
-def _plain(value: Any) -> Any:
-    return value if type(value) in _SCALARS else _maker(type(value), _PLAIN, brief=False)(value)
-
-
-def _brief(value: Any) -> Any:
-    """As _plain, without the fields that have their default: they are neither sent nor checked."""
-    return value if type(value) in _SCALARS else _maker(type(value), _BRIEF, brief=True)(value)
-
-
-_Maker = Callable[[Any], Any]
-_PLAIN: dict[type, _Maker] = {}
-_BRIEF: dict[type, _Maker] = {}
-"""How a value of each type is made plain, found out once."""
-
-
-def _maker(kind: type, makers: dict[type, _Maker], *, brief: bool) -> _Maker:
-    maker = makers.get(kind)
-    if maker is None:
-        maker = makers[kind] = _make_maker(kind, _brief if brief else _plain, brief=brief)
-    return maker
-
-
-def _make_maker(kind: type, inner: _Maker, *, brief: bool) -> _Maker:
-    if dataclasses.is_dataclass(kind):
-        names = [field.name for field in dataclasses.fields(kind)]
-        if not brief:
-            return lambda value: {name: inner(getattr(value, name)) for name in names}
-        defaults = [(field.name, field.default) for field in dataclasses.fields(kind)]
-        # By identity: enough for (), "", None, False and small numbers, and what it misses is sent, which is as right.
-        return lambda value: {
-            name: inner(given) for name, default in defaults if (given := getattr(value, name)) is not default
-        }
-    if kind is tuple:
-        # Most tuples hold scalars and pass as they are; looking at the first entry decides for all (tuple[X, ...]).
-        return lambda value: value if not value or type(value[0]) in _SCALARS else [inner(entry) for entry in value]
-    if issubclass(kind, tuple):
-        return lambda value: tuple([inner(entry) for entry in value])
-    if kind is dict:
-        return lambda value: {key: inner(entry) for key, entry in value.items()}
-    if issubclass(kind, StrEnum):
-        return lambda value: value.value
-    raise TypeError(f"{kind.__name__} is not message data")
-
-
-_SCALARS = frozenset({type(None), bool, int, float, str, bytes})
+    return _WHOLE.plain(value)
 
 
 def decoder_for(kind: type[M]) -> Callable[[Any], M]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from windrow.common.codec import Between, Longest, MessageSet
-from windrow.common.limits import JOB_ITEMS_MAX, NAME_CHARS_MAX, RUNS_MAX, TEXT_CHARS_MAX
+from windrow.common.limits import JOB_ITEMS_MAX, NAME_CHARS_MAX, RESULT_BYTES_MAX, RUNS_MAX, TEXT_CHARS_MAX
 from windrow.common.options import Options
 from windrow.common.words import FailureKind, Fence, JobId, JobState, NodeId, Range
 
@@ -614,7 +614,7 @@ class Chunk:
     """Per item: kill the worker that runs longer."""
     soft_timeout_s: float | None = None
     """Per item: raise SoftTimeout inside the task."""
-    result_bytes_max: int = 1 << 20
+    result_bytes_max: int = RESULT_BYTES_MAX
 
 
 REQUESTS = MessageSet[object](

@@ -132,21 +132,6 @@ class RangeSet:
         """True where every index of [start, stop) is in."""
         return start >= stop or self.intersection(start, stop) == [(start, stop)]
 
-    def overlaps(self, start: int, stop: int) -> bool:
-        return bool(self.intersection(start, stop))
-
-    def gaps(self, start: int, stop: int) -> list[Range]:
-        """The parts of [start, stop) that are not in, in order."""
-        found: list[Range] = []
-        at = start
-        for part in self.intersection(start, stop):
-            if at < part.start:
-                found.append(Range(at, part.start))
-            at = part.stop
-        if at < stop:
-            found.append(Range(at, stop))
-        return found
-
     def update(self, ranges: Iterable[tuple[int, int]]) -> None:
         for start, stop in ranges:
             self.add(start, stop)

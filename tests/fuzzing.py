@@ -6,14 +6,12 @@ import json
 import random
 import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import cache
-from io import BytesIO
 from pathlib import Path
+from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from tests.decoder import Decoder
+from tests.fuzzing_export import export_decoders
 from tests.protocol_vectors import (
     ANSWER_EXAMPLES,
     CHUNK_EXAMPLES,
@@ -28,15 +26,11 @@ from tests.protocol_vectors import (
 )
 from windrow.client.outcomes import decode_run
 from windrow.common.blocks import block_count, block_entries, check_block, slice_block
-from windrow.common.codec import MessageSet, to_plain
-from windrow.common.errors import ExportError, MalformedMessage, ProtocolError, UsageError, WindrowError
+from windrow.common.codec import MessageSet
+from windrow.common.errors import MalformedMessage, ProtocolError, UsageError
 from windrow.common.messages import ANSWERS, CHUNKS, REQUESTS, ChunkReport, Outcomes, ValueRun
 from windrow.common.values import decode_value, encode_value
 from windrow.common.words import Fence, fence_from_text
-from windrow.export.model import Destination, Errors, Form, OutputColumn, Plan, ReadColumn, Source, Steps
-from windrow.export.parquet_join import join_parquet_files
-from windrow.export.spec import ExportSpec, spec_from_dict, spec_to_dict
-from windrow.export.work import PLAN_FILE, get_plan
 from windrow.node.chunks import check_chunk
 from windrow.node.deliveries import read_chunk
 from windrow.node.spool import Spool
@@ -52,15 +46,11 @@ BOMBS = (
     b"\xcb\x7f\xf0\0\0\0\0\0\0", b"\xd7\xff" + b"\xff" * 8, b"\xac" * 700,
 )  # fmt: skip
 """Lengths beyond all bounds, deep nesting, endless ranges, infinity: what breaks decoders."""
-
-
-@dataclass(frozen=True, slots=True)
-class Decoder:
-    """`read` ends, or raises one of `refusals`, or the decoder has a fault."""
-
-    read: Callable[[bytes], object]
-    refusals: tuple[type[WindrowError], ...]
-    examples: tuple[bytes, ...]
+STRANGE: tuple[Any, ...] = (
+    None, True, 0, -1, 1, 7, 1 << 31, 1 << 70, -(1 << 70), 0.5, float("inf"), float("nan"), "", "x", "..", "../../x",
+    "/etc/passwd", "a\0b", "\ud800", "[" * 3_000, "{}", "9" * 5_000, [], [[]], [None], ["\ud800"], {}, {"x": 1},
+)  # fmt: skip
+"""What stands in a record where something else should."""
 
 
 def _read_message(messages: MessageSet[object]) -> Callable[[bytes], object]:
@@ -133,20 +123,6 @@ def _read_spool(data: bytes) -> None:
                 continue
 
 
-def _read_plan(data: bytes) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / PLAN_FILE).write_bytes(data)
-        get_plan(Path(folder))
-
-
-def _read_parquet(data: bytes) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        part = Path(folder) / "part.parquet"
-        part.write_bytes(data)
-        target = BytesIO()
-        assert join_parquet_files(target, [part]).bytes == len(target.getvalue())
-
-
 def _read_fence(data: bytes) -> None:
     fence_from_text(data.decode(errors="replace"))
 
@@ -158,22 +134,6 @@ def _spool_example() -> bytes:
             report = ChunkReport(Fence(1, at), JOB, (ValueRun(20, 23, VALUES),), (FAILED,))
             spool.append(SPOOLED.encode(report))
         return next(Path(folder).iterdir()).read_bytes()
-
-
-def _parquet_example() -> bytes:
-    file = BytesIO()
-    table = pa.table({"number": list(range(20)), "text": [str(at) for at in range(20)]})
-    pq.write_table(table, file, row_group_size=7, write_page_index=True)
-    return file.getvalue()
-
-
-def _plan_example() -> bytes:
-    plan = Plan(
-        "0.1.0", (Source("/a.csv", 9, "1", "f"),), Form("csv"), ("a",), (ReadColumn(0, "a", "int64"),),
-        (OutputColumn(0, "b", "int64"),), Steps(where="a > 1", where_columns=(0,)), Form("csv"), Destination("/b.csv"),
-        Errors(), 9,
-    )  # fmt: skip
-    return json.dumps(to_plain(plan)).encode()
 
 
 def _frame_example() -> bytes:
@@ -201,14 +161,9 @@ def decoders() -> dict[str, Decoder]:
         "values": Decoder(_read_value, malformed, tuple(encode_value([each, {"k": each}]) for each in VALUE_EXAMPLES)),
         "frames": Decoder(_read_frames, malformed, (_frame_example(),)),
         "spool": Decoder(_read_spool, (), (_spool_example(),)),
-        "plans": Decoder(_read_plan, (ExportError,), (_plan_example(),)),
-        "specs": Decoder(
-            lambda data: spec_from_dict(decode_value(data)), malformed,
-            (encode_value(spec_to_dict(ExportSpec("/a.csv", "/b.csv", ("a:b",), "a > 1", ("a:int64",)))),),
-        ),
         "commands": Decoder(decode_spec, (UsageError, MalformedMessage), (encode_spec(command),)),
-        "parquet": Decoder(_read_parquet, (ExportError,), (_parquet_example(),)),
         "fences": Decoder(_read_fence, (), (b"3.17",)),
+        **export_decoders(),
     }  # fmt: skip
 
 
@@ -247,3 +202,23 @@ def mutate(data: bytes, other: bytes, rng: random.Random) -> bytes:
             case _:
                 wrong[at:at] = wrong[max(0, at - rng.randrange(40)) : at]
     return bytes(wrong)
+
+
+def replace_value(record: bytes, rng: random.Random) -> bytes:
+    """The JSON record with another value in one place."""
+    plain: Any = json.loads(record)
+    places: list[tuple[Any, Any]] = []
+    pending: list[Any] = [plain]
+    while pending:
+        one = pending.pop()
+        inner = list(one.items()) if isinstance(one, dict) else list(enumerate(one)) if isinstance(one, list) else []
+        places += [(one, key) for key, _ in inner]
+        pending += [value for _, value in inner]
+    if not places:
+        return record
+    holder, key = rng.choice(places)
+    if isinstance(holder, dict) and rng.random() < 0.2:
+        del holder[key]
+    else:
+        holder[key] = rng.choice(STRANGE)
+    return json.dumps(plain).encode()

@@ -758,15 +758,13 @@ def test_a_cancelled_job_says_so_and_keeps_what_is_done(client: Client, schedule
 
 
 def test_an_open_job_can_be_filled_from_elsewhere(client: Client, scheduler: FakeScheduler) -> None:
-    opened = client.open(add, name="grows")
+    opened = client.open(add, key="grows")
     opened.append([1, 2])
     with Client(scheduler.url) as other:
-        again = other.open_existing(opened.id)
+        again = other.open(add, key="grows")
         assert again.append([3]) == 3
         again.close()
     assert list(opened.job.results()) == [1, 2, 3]
-    with pytest.raises(UsageError, match="closed"):
-        client.open_existing(opened.id)
 
 
 def test_jobs_are_found_by_prefix_and_listed_without_streams(client: Client) -> None:
@@ -778,8 +776,6 @@ def test_jobs_are_found_by_prefix_and_listed_without_streams(client: Client) -> 
     assert isinstance(job.status(), JobStatus)
     with pytest.raises(NotFound):
         client.job("nosuch")
-    with pytest.raises(NotFound):
-        client.open_existing("nosuch")
 
 
 def test_bad_input_is_refused_before_anything_is_sent(client: Client, scheduler: FakeScheduler) -> None:

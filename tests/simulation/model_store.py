@@ -141,7 +141,7 @@ class ModelStore:
                     rest = RangeSet.from_bounds(chunk.bounds)
                     rest.subtract(job.values)
                     rest.subtract(job.failed)
-                    if rest.overlaps(record.start, record.stop):
+                    if rest.intersection(record.start, record.stop):
                         twins += 1
                         assert job.put.options.idempotent, "two live fences over one index"
                         assert len(rest) == record.stop - record.start == 1, "twins over more than one index"
@@ -196,8 +196,8 @@ class ModelStore:
         assert record.slices
         for part in record.slices:
             assert record.base <= part.start < part.stop <= record.base + record.count
-            assert not job.values.overlaps(*part), "an outcome came twice"
-            assert not job.failed.overlaps(*part), "an outcome came twice"
+            assert not job.values.intersection(*part), "an outcome came twice"
+            assert not job.failed.intersection(*part), "an outcome came twice"
             job.values.add(*part)
             block = slice_block(record.block, part.start - record.base, part.stop - record.base)
             job.news.append(ValueRun(part.start, part.stop, block))

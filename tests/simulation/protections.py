@@ -33,7 +33,7 @@ def _fence_check() -> Patches:
         spans = [(run.start, run.stop) for run in said.values] + [(each.item, each.item + 1) for each in said.failures]
         if said.fence not in state.chunks and job is not None:
             for chunk in job.chunks.values():
-                if any(chunk.remaining.overlaps(*span) for span in spans):
+                if any(chunk.remaining.intersection(*span) for span in spans):
                     said, report = replace(said, fence=chunk.fence), replace(report, node=chunk.node)
                     break
         real(state, report, said, now, out, dead, ended)
@@ -157,7 +157,7 @@ def _slice_arithmetic() -> Patches:
 
     def whole(job: Job, chunk: Chunk, run: ValueRun, out: Out) -> int:
         part = Range(run.start, run.stop)
-        if not chunk.remaining.overlaps(*part):
+        if not chunk.remaining.intersection(*part):
             return 0
         chunk.remaining.remove(*part)
         job.done.add(*part)

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fuzzing import BOMBS, decoders, feed, mutate
+from tests.fuzzing import BOMBS, decoders, feed, mutate, replace_value
 
 NAMES = sorted(decoders())
+RECORDS = [name for name in NAMES if decoders()[name].examples[0].startswith(b"{")]
 SECONDS_MAX = 2.0
 """Of processor time for one message of a few kilobytes; a decoder that computes what it is told takes for ever."""
 MEMORY_BYTES_MAX = 64 << 20
@@ -24,14 +25,14 @@ def test_what_is_right_is_taken(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(data=st.binary(max_size=200))
 def test_any_bytes_are_taken_or_refused(name: str, data: bytes) -> None:
     feed(name, data)
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(rng=st.randoms(use_true_random=False))
 def test_a_message_with_a_few_things_wrong_is_taken_or_refused(name: str, rng: random.Random) -> None:
     examples = decoders()[name].examples
@@ -39,6 +40,13 @@ def test_a_message_with_a_few_things_wrong_is_taken_or_refused(name: str, rng: r
     began = time.thread_time()
     feed(name, data)
     assert time.thread_time() - began < SECONDS_MAX
+
+
+@pytest.mark.parametrize("name", RECORDS)
+@settings(max_examples=60, deadline=None)
+@given(rng=st.randoms(use_true_random=False))
+def test_a_record_with_a_strange_value_is_taken_or_refused(name: str, rng: random.Random) -> None:
+    feed(name, replace_value(rng.choice(decoders()[name].examples), rng))
 
 
 @pytest.mark.parametrize("name", NAMES)

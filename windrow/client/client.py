@@ -245,13 +245,6 @@ class Client(concurrent.futures.Executor):
         started = self._open(task, name, key, after, options, None)
         return OpenJob(self, started.job, started.total)
 
-    def open_existing(self, job: str) -> OpenJob:
-        """A job that was opened elsewhere, to append to."""
-        info = self.ask(FindJob(job), JobInfo)
-        if not info.open:
-            raise UsageError(f"job {info.id} is closed and takes no more items: start another one")
-        return OpenJob(self, info.id, info.total)
-
     def job(self, job: str) -> Job:
         """The job with this id, any unique prefix of it, or `last`; NotFound where there is none."""
         return Job(self, self.ask(FindJob(job), JobInfo).id)

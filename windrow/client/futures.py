@@ -120,12 +120,6 @@ def resolve_values(pairs: Iterable[tuple[Future[Any], object]]) -> None:
         future.set_result(value)
 
 
-def resolve_error(futures: Iterable[Future[Any]], error: BaseException) -> None:
-    """Let each future raise `error`."""
-    for future in futures:
-        future.set_exception(error)
-
-
 def failed_future(error: Exception, callbacks: Callbacks) -> Future[Any]:
     """The future of a call that could not even be sent."""
     future: Future[Any] = Future(JobId(""), 0, callbacks)

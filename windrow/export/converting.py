@@ -5,8 +5,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,17 +13,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute
 
-from windrow.common.codec import decoder_for, to_plain
-from windrow.common.errors import MalformedMessage
 from windrow.export.cutting import is_behind_cut
 from windrow.export.dedupe import find_losers, keep_winners, losers_file_name, write_first_round
-from windrow.export.files import write_durably
 from windrow.export.form import find_unwritable, without_rows
 from windrow.export.kept_rows import kept_file_name, read_kept
 from windrow.export.key_files import key_file_name
 from windrow.export.loading import read_segment
 from windrow.export.model import Part, Plan, Segment
 from windrow.export.parts import find_part, part_key, skipped_part, write_part, write_side_part
+from windrow.export.records import RecordKind
 from windrow.export.rows import BadRow, Rows
 from windrow.export.steps import Converted, convert_rows
 from windrow.export.work import PLAN_FILE, find_draft, get_plan, segment_from
@@ -50,7 +46,7 @@ class _Finished:
     bad: tuple[BadRow, ...] = ()
 
 
-_decode_first: Callable[[object], _First] = decoder_for(_First)
+_FIRST = RecordKind(_First)
 
 
 def convert_segment(work: Path, item: dict[str, Any], unique: str) -> Part:
@@ -141,20 +137,17 @@ def _first_round(work: Path, plan: Plan, segment: Segment, unique: str) -> Part:
     kept = write_first_round(work, segment.number, converted.keys, converted.columns, partitions, unique)
     bad_file = write_side_part(work, plan, segment, converted.bad, unique)
     part = Part(segment.number, (), converted.rows_in, kept.rows, len(converted.bad), 0, (), bad_file)
-    receipt = json.dumps(to_plain(_First(part_key(plan, segment), part)), ensure_ascii=False).encode()
-    write_durably(work / _first_name(segment), [receipt], unique)
+    _FIRST.write(work / _first_name(segment), _First(part_key(plan, segment), part), unique)
     return part
 
 
 def _find_first(work: Path, plan: Plan, segment: Segment) -> Part | None:
-    try:
-        first = _decode_first(json.loads((work / _first_name(segment)).read_bytes()))
-    except (FileNotFoundError, ValueError, MalformedMessage):
+    first = _FIRST.find(work / _first_name(segment))
+    if first is None or first.key != part_key(plan, segment) or not first.part.is_sound:
         return None
     files = [key_file_name(segment.number), kept_file_name(segment.number)]
     files += [first.part.bad_file] if first.part.bad_file else []
-    is_there = all((work / name).exists() for name in files)
-    return first.part if first.key == part_key(plan, segment) and is_there else None
+    return first.part if all((work / name).exists() for name in files) else None
 
 
 def _first_name(segment: Segment) -> str:

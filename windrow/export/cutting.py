@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import zlib
@@ -13,17 +12,20 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.parquet
 
+from windrow.common.codec import Between
 from windrow.common.errors import ExportError
+from windrow.common.limits import JOB_ITEMS_MAX
 from windrow.export.encode import encode_head, encode_text
-from windrow.export.files import sync_folder, write_durably
+from windrow.export.files import hash_file, sync_folder
 from windrow.export.form import codec_of
 from windrow.export.model import Form, Part, Plan
 from windrow.export.parts import encode_file, file_names, order_name, write_new
+from windrow.export.records import RecordKind
 
 parquet: Any = pyarrow.parquet
 
@@ -36,6 +38,16 @@ class Cut:
 
     parts: int
     rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """How many segments the limit leaves, from the first one on."""
+
+    segments: Annotated[int, Between(1, JOB_ITEMS_MAX)]
+
+
+_NEEDED = RecordKind(Needed)
 
 
 def find_cut(plan: Plan, parts: Sequence[Part]) -> Cut | None:
@@ -53,15 +65,13 @@ def find_cut(plan: Plan, parts: Sequence[Part]) -> Cut | None:
 def note_cut(work: Path, cut: Cut, unique: str) -> None:
     """Let converting tasks see that no segment behind the cut is needed."""
     if not (work / CUT_FILE).exists():
-        write_durably(work / CUT_FILE, [json.dumps({"segments": cut.parts}).encode()], unique)
+        _NEEDED.write(work / CUT_FILE, Needed(cut.parts), unique)
 
 
 def is_behind_cut(work: Path, segment: int) -> bool:
     """Whether nobody needs this segment. False until it is known."""
-    try:
-        return segment >= int(json.loads((work / CUT_FILE).read_bytes())["segments"])
-    except (FileNotFoundError, ValueError, KeyError):
-        return False
+    needed = _NEEDED.find(work / CUT_FILE)
+    return needed is not None and segment >= needed.segments
 
 
 def cut_part(work: Path, plan: Plan, part: Part, rows: int, unique: str) -> Part:
@@ -76,6 +86,8 @@ def cut_part(work: Path, plan: Plan, part: Part, rows: int, unique: str) -> Part
     for at, name in enumerate(part.files):
         if not wanted[at]:
             continue
+        if hash_file(work / name)[1] != part.sha256[at]:
+            raise ExportError(f"{work / name} is not as it was written: start the export again")
         # A partition's file keeps its folder.
         cut = f"cut-{part.segment:06d}" + name[name.find("/") :] if "/" in name else f"cut-{part.segment:06d}"
         passing = work / f"cut-{at:06d}-{unique}.tmp"
@@ -106,10 +118,14 @@ def _settle(passing: Path, final: Path) -> None:
 def _rows_of_files(work: Path, part: Part, rows: int) -> list[int]:
     if len(part.files) == 1:
         return [rows]
-    with open(work / order_name(part), "rb") as file:
-        order = pa.Array.from_buffers(pa.int32(), rows, [None, pa.py_buffer(file.read(4 * rows))])
-    counts: Counter[Any] = Counter(order.to_pylist())
-    return [counts[at] for at in range(len(part.files))]
+    path = work / order_name(part)
+    with open(path, "rb") as file:
+        order = memoryview(file.read(4 * min(rows, part.rows)))
+    counts: Counter[int] = Counter(order.cast("i") if len(order) % 4 == 0 else ())
+    wanted = [counts[at] for at in range(len(part.files))]
+    if sum(wanted) != rows:
+        raise ExportError(f"{path} is not as it was written: start the export again")
+    return wanted
 
 
 def _first_rows(plan: Plan, path: Path, rows: int) -> bytes:

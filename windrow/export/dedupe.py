@@ -31,7 +31,17 @@ import pyarrow.compute
 from windrow.common.errors import ExportError
 from windrow.export.files import write_durably
 from windrow.export.kept_rows import write_kept
-from windrow.export.key_files import Block, Piece, find_block, first_hash, opened, read_at, read_piece, write_keys
+from windrow.export.key_files import (
+    Block,
+    Piece,
+    damaged,
+    find_block,
+    first_hash,
+    opened,
+    read_at,
+    read_piece,
+    write_keys,
+)
 from windrow.export.row_keys import encode_keys, find_first_rows, number_bytes
 
 pc: Any = pyarrow.compute
@@ -112,7 +122,7 @@ def keep_winners(work: Path, segment: int, losers_files: Sequence[str], columns:
         partition, partitions, rows = _read_losers(work / name, segment)
         seen.add(partition)
         found.append(rows)
-    if not partitions or seen != set(range(partitions)):
+    if not partitions or len(seen) != partitions or max(seen) >= partitions:
         raise ExportError(f"{len(seen)} files of losers in {work} instead of {partitions}: start the export anew")
     data = b"".join(found)
     if not data:
@@ -186,7 +196,10 @@ def _joined(pieces: Sequence[Piece]) -> tuple[Any, Any]:
         pa.Array.from_buffers(pa.int32(), count, [None, pa.py_buffer(b"".join(cut))])
         for cut in ([piece.ends[:-_ROW_BYTES] for piece in pieces], [piece.ends[_ROW_BYTES:] for piece in pieces])
     )
-    lengths = pc.cast(pc.subtract(stops, starts), pa.int64())
+    lengths = pc.subtract(pc.cast(stops, pa.int64()), pc.cast(starts, pa.int64()))
+    if count and pc.min(lengths).as_py() < 0:
+        # Nothing else would keep a key from reaching into other memory.
+        raise ExportError("a key file of the work folder is damaged: remove the work folder and start anew")
     ends = pa.concat_arrays([pa.array([0], pa.int64()), pc.cumulative_sum(lengths)])
     data = pa.py_buffer(b"".join(piece.data for piece in pieces))
     keys = pa.Array.from_buffers(pa.large_binary(), count, [None, ends.buffers()[1], data])
@@ -226,4 +239,6 @@ def _read_losers(path: Path, segment: int) -> tuple[int, int, bytes]:
             start, stop = _PLACE.unpack(read_at(handle, _PLACE.size, place, path))
         if start == _MISSING:
             raise ExportError(f"{path} does not know segment {segment}: remove the work folder and start anew")
+        if partition >= partitions or stop < start or (stop - start) % _ROW_BYTES:
+            raise damaged(path)
         return partition, partitions, read_at(handle, stop - start, start, path)

@@ -19,8 +19,6 @@ from windrow.common.errors import ExportError
 
 NEWLINE = b"\n"
 
-_NONE = ("none", "")
-_SPELLED = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " ", "backslash": "\\"}
 _HIDDEN = b"\0\0"
 """Stands for an escape and the byte behind it: as long as both, and never a mark."""
 _FIRST_WINDOW_BYTES = 4096
@@ -67,14 +65,6 @@ class Dialect:
 RFC4180 = Dialect()
 LINES = Dialect(quote=None)
 """Every newline ends a row: JSON Lines."""
-
-
-def make_dialect(delimiter: str = ",", quote: str = '"', escape: str = "none") -> Dialect:
-    """The dialect as users write it: a character, its name (`tab`), or `none` for the last two."""
-    marks = [None if text.lower() in _NONE else _SPELLED.get(text.lower(), text) for text in (quote, escape)]
-    # A quote that escapes itself is a quote that is doubled.
-    own = None if marks[0] == marks[1] else marks[1]
-    return Dialect(_SPELLED.get(delimiter.lower(), delimiter), marks[0], own)
 
 
 class State(NamedTuple):

@@ -237,9 +237,12 @@ def empty_columns(types: Sequence[str]) -> list[Any]:
 
 
 def parquet_groups(path: str) -> list[int]:
-    """Rows of each row group of a Parquet file."""
-    with parquet.ParquetFile(path) as file:
-        return [int(file.metadata.row_group(at).num_rows) for at in range(file.metadata.num_row_groups)]
+    """Rows of each row group of a Parquet file; ExportError where it is none."""
+    try:
+        with parquet.ParquetFile(path) as file:
+            return [int(file.metadata.row_group(at).num_rows) for at in range(file.metadata.num_row_groups)]
+    except (pa.ArrowException, OSError) as error:
+        raise ExportError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from None
 
 
 def _parquet_file(form: Form, names: Sequence[str], types: Sequence[str], columns: Sequence[Any]) -> bytes:

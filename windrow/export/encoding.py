@@ -78,7 +78,9 @@ def parse_encoding(text: str) -> str:
 
 
 def codec_of(encoding: str) -> str:
-    """Python's name of the codec."""
+    """Python's name of the codec; ExportError where there is none."""
+    if encoding not in _CODECS:
+        raise ExportError(f"the encoding {encoding!r} is none of {', '.join(_CODECS)}")
     return _CODECS[encoding]
 
 

@@ -96,20 +96,19 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def copy_into(source: Path, written: Written) -> int:
-    """Append a file's bytes; returns how many."""
-    before = written.size
-    with open(source, "rb") as file:
-        while data := file.read(COPY_BYTES):
-            written.write(data)
-    return written.size - before
-
-
 def hash_file(path: Path) -> tuple[int, str]:
     """Size and SHA-256 of a file."""
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256")
         return file.tell(), digest.hexdigest()
+
+
+def find_size(path: Path) -> int | None:
+    """Bytes of a file; None where there is none."""
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError):
+        return None
 
 
 def remove_folder(folder: Path) -> None:

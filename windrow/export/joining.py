@@ -7,7 +7,6 @@ beside it says how many parts are in it and on the disk; one that does not fit i
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import json
@@ -16,15 +15,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from windrow.common.codec import decoder_for, to_plain
-from windrow.common.errors import ExportError, MalformedMessage, Retry
+from windrow.common.codec import to_plain
+from windrow.common.errors import ExportError, Retry
 from windrow.export.cutting import find_cut, note_cut
 from windrow.export.disk import check_disk, full_disk_is_retried
 from windrow.export.encode import empty_columns, encode_head, encode_rows
-from windrow.export.files import write_durably
 from windrow.export.model import Part, Plan
 from windrow.export.parquet_join import ParquetJoiner
 from windrow.export.parts import file_names, write_new
+from windrow.export.records import RecordKind
 
 COPY_BYTES = 1 << 20
 JOURNAL_BYTES = 256 << 20
@@ -45,7 +44,7 @@ class Prefix:
     bytes: int
 
 
-_decode_prefix: Callable[[object], Prefix] = decoder_for(Prefix)
+_PREFIX = RecordKind(Prefix)
 
 
 def whole_path(work: Path, plan: Plan) -> Path:
@@ -213,15 +212,13 @@ class Joining:
             return
         # First the bytes, then the word for them.
         os.fsync(self._handle)
-        journal = json.dumps(to_plain(done)).encode()
-        write_durably(self._journal_path, [journal], os.urandom(8).hex())
+        _PREFIX.write(self._journal_path, done, os.urandom(8).hex())
         self._noted = done
 
     def _read_journal(self) -> Prefix:
-        with contextlib.suppress(FileNotFoundError, ValueError, MalformedMessage):
-            noted = _decode_prefix(json.loads(self._journal_path.read_bytes()))
-            if noted.parts > 0 and 0 < noted.bytes <= os.fstat(self._handle).st_size:
-                return noted
+        noted = _PREFIX.find(self._journal_path)
+        if noted is not None and noted.parts > 0 and 0 < noted.bytes <= os.fstat(self._handle).st_size:
+            return noted
         return Prefix(0, 0)
 
     @property

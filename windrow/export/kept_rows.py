@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,9 @@ from windrow.export.files import write_durably
 ipc: Any = pyarrow.ipc
 
 _WRITE_BYTES = 1 << 20
+_MARK = b"WRKEPT\x00\x01"
+_HEAD = struct.Struct("<8sQ")
+"""Mark and CRC-32; 16 bytes, so that Arrow finds its buffers where it wants them."""
 
 
 def kept_file_name(segment: int) -> str:
@@ -34,20 +40,22 @@ def write_kept(work: Path, segment: int, columns: Sequence[Any], unique: str) ->
     options = ipc.IpcWriteOptions(compression="lz4", use_threads=False)
     with ipc.new_file(sink, batch.schema, options=options) as writer:
         writer.write_batch(batch)
-    write_durably(work / name, _chunks(memoryview(sink.getvalue())), unique)
+    data = memoryview(sink.getvalue())
+    head = _HEAD.pack(_MARK, zlib.crc32(data))
+    write_durably(work / name, chain([head], _chunks(data)), unique)
     return name
 
 
 def read_kept(work: Path, segment: int) -> list[Any]:
     """The columns as they were written; ExportError where the file is damaged."""
     path = work / kept_file_name(segment)
-    data = path.read_bytes()
-    try:
-        with ipc.open_file(pa.py_buffer(data), options=ipc.IpcReadOptions(use_threads=False)) as reader:
-            return list(reader.get_batch(0).columns)
-    except (pa.ArrowException, OSError) as error:
-        # pyarrow gives OSError for damaged bytes too; nothing is read from the disk here.
-        raise ExportError(f"{path} is damaged ({error}): remove the work folder and start anew") from None
+    whole = memoryview(path.read_bytes())
+    head, data = whole[: _HEAD.size], whole[_HEAD.size :]
+    # Arrow believes what it reads: lengths of strings, say, which may lead anywhere in memory.
+    if len(head) < _HEAD.size or _HEAD.unpack(head) != (_MARK, zlib.crc32(data)):
+        raise ExportError(f"{path} is damaged: remove the work folder and start anew")
+    with ipc.open_file(pa.py_buffer(data), options=ipc.IpcReadOptions(use_threads=False)) as reader:
+        return list(reader.get_batch(0).columns)
 
 
 def _chunks(data: memoryview) -> Iterator[bytes]:

@@ -136,7 +136,12 @@ def find_block(path: Path, partition: int) -> Block:
         where = _HEADER.size + _PLACE.size * partition
         first = read_at(handle, 2 * _PLACE.size, where, path)
         (position, start), (end, stop) = _PLACE.iter_unpack(first)
-        return Block(path, segment, partitions, position, end - position, stop - start)
+        block = Block(path, segment, partitions, position, end - position, stop - start)
+        if end > os.fstat(handle).st_size:
+            raise _cut_short(path)
+        if block.rows < 0 or block.bytes < _block_bytes(block.rows):
+            raise damaged(path)
+        return block
 
 
 def read_piece(block: Block, start: int, stop: int) -> Piece:
@@ -146,7 +151,7 @@ def read_piece(block: Block, start: int, stop: int) -> Piece:
     with opened(block.path) as handle:
         reader = _BlockReader(handle, block)
         low, high = bisect_left(reader, start), bisect_left(reader, stop)
-        if low == high:
+        if low >= high:
             return Piece(b"", b"", b"")
         ends_at = block.rows * _HASH_BYTES
         rows_at = ends_at + (block.rows + 1) * _END_BYTES
@@ -155,7 +160,10 @@ def read_piece(block: Block, start: int, stop: int) -> Piece:
         rows = reader.read((high - low) * _ROW_BYTES, rows_at + low * _ROW_BYTES)
         base = int.from_bytes(reader.read(_END_BYTES, ends_at), "little")
         places = memoryview(ends).cast("i")
-        return Piece(rows, ends, reader.read(places[-1] - places[0], data_at + places[0] - base))
+        first, last = places[0] - base, places[-1] - base
+        if not 0 <= first <= last <= block.bytes - data_at:
+            raise damaged(block.path)
+        return Piece(rows, ends, reader.read(last - first, data_at + first))
 
 
 class _BlockReader:
@@ -180,6 +188,15 @@ class _BlockReader:
         return int.from_bytes(self.read(_HASH_BYTES, at * _HASH_BYTES), "little")
 
 
+def damaged(path: Path) -> ExportError:
+    """The file is not as it was written."""
+    return ExportError(f"{path} is damaged: remove the work folder and start anew")
+
+
+def _cut_short(path: Path) -> ExportError:
+    return ExportError(f"{path} is cut short: remove the work folder and start anew")
+
+
 @contextlib.contextmanager
 def opened(path: Path) -> Generator[int, None, None]:
     """A handle to read from."""
@@ -192,11 +209,13 @@ def opened(path: Path) -> Generator[int, None, None]:
 
 def read_at(handle: int, size: int, position: int, path: Path) -> bytes:
     """So many bytes from there on; ExportError where the file ends before."""
+    if not 0 <= position <= position + size <= os.fstat(handle).st_size:
+        raise _cut_short(path)
     data = os.pread(handle, size, position)
     while len(data) < size:
         # A signal, or a read of more than 2 GiB, gives less than was asked for.
         more = os.pread(handle, size - len(data), position + len(data))
         if not more:
-            raise ExportError(f"{path} is cut short: remove the work folder and start anew")
+            raise _cut_short(path)
         data += more
     return data

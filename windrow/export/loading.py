@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from windrow.common.errors import ExportError
-from windrow.export.encoding import UTF8, codec_of
 from windrow.export.looking import name_of
 from windrow.export.model import Plan, Segment, Source
 from windrow.export.read_jsonl import jsonl_states
 from windrow.export.read_parquet import ParquetColumn, parquet_columns
 from windrow.export.rows import Rows
 from windrow.export.segment_rows import read_segment as rows_of
+from windrow.export.segment_rows import text_codec
 from windrow.export.storage import SourceFile, check_unchanged, open_source, read_range
 
 parquet: Any = pyarrow.parquet
@@ -47,11 +47,6 @@ def load_text(plan: Plan, segment: Segment, work: Path) -> bytes:
     if segment.prepared:
         return read_range(str(work / segment.prepared), segment.start, segment.stop)
     return read_range(plan.sources[segment.source].url, segment.start, segment.stop)
-
-
-def text_codec(plan: Plan, segment: Segment) -> str:
-    """Python's name of the encoding of a segment's bytes."""
-    return UTF8 if segment.prepared else codec_of(plan.read_form.encoding)
 
 
 def columns_of(source: Source) -> list[ParquetColumn]:

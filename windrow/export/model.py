@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
+from windrow.common.codec import Between
 from windrow.export.types import TEXT
 
 PLAN_VERSION = 3
+
+Count = Annotated[int, Between(0, (1 << 63) - 1)]
+"""Of rows or bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,13 +178,21 @@ class Part:
     segment: int
     files: tuple[str, ...]
     """Names in the work folder; one, or with partitions one for each value, or none where no row survived."""
-    rows_in: int
-    rows: int
-    bad_rows: int
-    bytes: int
+    rows_in: Count
+    rows: Count
+    bad_rows: Count
+    bytes: Count
     sha256: tuple[str, ...]
     """Of each file."""
     bad_file: str = ""
     """The part of the side file, where there are bad rows."""
     skipped: bool = False
     """Behind the cut of a limit: not converted, because nobody needs it."""
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether each file has its sum, and none lies outside the work folder."""
+        names = [*self.files, self.bad_file] if self.bad_file else self.files
+        return len(self.files) == len(self.sha256) and not any(
+            "\0" in name or not {"", ".", ".."}.isdisjoint(name.split("/")) for name in names
+        )

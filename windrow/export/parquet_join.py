@@ -90,14 +90,6 @@ class _Shape:
     orders: bytes
 
 
-def join_parquet_files(target: Sink, parts: Iterable[Path]) -> Joined:
-    """Join the parts, in their order, into an empty target."""
-    joiner = ParquetJoiner(target)
-    for part in parts:
-        joiner.add(part)
-    return joiner.finish()
-
-
 class ParquetJoiner:
     """Joins parts as they come; in memory are their footers and page indexes, as they stand in the file."""
 
@@ -243,6 +235,22 @@ class ParquetJoiner:
         return encode(fields)
 
 
+@dataclass(slots=True)
+class _Claims:
+    """What the footer says where; without it a few bytes, named many times, would fill memory and disk."""
+
+    end: int
+    """Where the footer begins."""
+    taken: int = 0
+
+    def take(self, start: int, stop: int, what: str) -> None:
+        if not 4 <= start <= stop <= self.end:
+            raise ExportError(f"{what} lies outside the file")
+        self.taken += stop - start
+        if self.taken > self.end:
+            raise ExportError("its footer names the same bytes more than once")
+
+
 # ── Reading a part ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -253,12 +261,13 @@ def _read_part(file: BinaryIO) -> tuple[Struct, list[_Group]]:
         raise ExportError("it is encrypted")
     leaves = sum(_SCHEMA_TYPE in element.fields for element in footer.get_structs(_FILE_SCHEMA))
     groups: list[_Group] = []
+    claims = _Claims(end)
     for fields in footer.get_structs(_FILE_GROUPS):
         rows = fields.get_int(_GROUP_ROWS)
         columns = fields.get_structs(_GROUP_COLUMNS)
         if rows < 0 or len(columns) != leaves:
             raise ExportError(f"a row group has {rows} rows and {len(columns)} columns, the file {leaves} columns")
-        chunks = [_read_chunk(file, column, end) for column in columns] if rows else []
+        chunks = [_read_chunk(file, column, claims) for column in columns] if rows else []
         if any(after.start < before.stop for before, after in pairwise(_in_place(chunks))):
             raise ExportError("two column chunks overlap")
         groups.append(_Group(fields, chunks, rows))
@@ -287,7 +296,7 @@ def _read_footer(file: BinaryIO) -> tuple[Struct, int]:
     return footer, start
 
 
-def _read_chunk(file: BinaryIO, column: Struct, end: int) -> _Chunk:
+def _read_chunk(file: BinaryIO, column: Struct, claims: _Claims) -> _Chunk:
     if _COLUMN_CRYPTO in column.fields or _COLUMN_ENCRYPTED in column.fields:
         raise ExportError("it is encrypted")
     if _COLUMN_PATH in column.fields:
@@ -299,36 +308,36 @@ def _read_chunk(file: BinaryIO, column: Struct, end: int) -> _Chunk:
         pages.append(dictionary)
     start = min(pages)
     stop = start + meta.get_int(_META_BYTES)
-    _check_place(start, stop, end, "a column chunk")
+    claims.take(start, stop, "a column chunk")
     if max(pages) > stop:
         raise ExportError("a page lies outside its column chunk")
-    place = _find_place(column, _COLUMN_INDEX, _COLUMN_INDEX_LENGTH, end)
+    place = _find_place(column, _COLUMN_INDEX, _COLUMN_INDEX_LENGTH, claims)
     column_index = _read_at(file, *place) if place else b""
-    place = _find_place(column, _OFFSET_INDEX, _OFFSET_INDEX_LENGTH, end)
+    place = _find_place(column, _OFFSET_INDEX, _OFFSET_INDEX_LENGTH, claims)
     offset_index = _read_offset_index(_read_at(file, *place), start, stop) if place else None
-    return _Chunk(column, meta, start, stop, _find_bloom(file, meta, end), column_index, offset_index)
+    return _Chunk(column, meta, start, stop, _find_bloom(file, meta, claims), column_index, offset_index)
 
 
-def _find_place(fields: Struct, offset: int, length: int, end: int) -> tuple[int, int] | None:
+def _find_place(fields: Struct, offset: int, length: int, claims: _Claims) -> tuple[int, int] | None:
     """Start and stop of a page index. Where there is none its fields go, for they would point somewhere."""
     start, size = fields.find_int(offset), fields.find_int(length)
     if not start or not size:
         fields.drop(offset, length)
         return None
-    _check_place(start, start + size, end, "a page index")
+    claims.take(start, start + size, "a page index")
     return start, start + size
 
 
-def _find_bloom(file: BinaryIO, meta: Struct, end: int) -> tuple[int, int] | None:
+def _find_bloom(file: BinaryIO, meta: Struct, claims: _Claims) -> tuple[int, int] | None:
     start, size = meta.find_int(_META_BLOOM), meta.find_int(_META_BLOOM_LENGTH)
     if not start:
         meta.drop(_META_BLOOM, _META_BLOOM_LENGTH)
         return None
     if size is None:
-        _check_place(start, start, end, "a Bloom filter")
-        header, header_bytes = decode(_read_at(file, start, min(end, start + BLOOM_HEADER_BYTES_MAX)))
+        claims.take(start, start, "a Bloom filter")
+        header, header_bytes = decode(_read_at(file, start, min(claims.end, start + BLOOM_HEADER_BYTES_MAX)))
         size = header_bytes + header.get_int(_BLOOM_BYTES)
-    _check_place(start, start + size, end, "a Bloom filter")
+    claims.take(start, start + size, "a Bloom filter")
     return start, start + size
 
 
@@ -344,11 +353,6 @@ def _read_offset_index(data: bytes, start: int, stop: int) -> Struct:
 def _read_at(file: BinaryIO, start: int, stop: int) -> bytes:
     file.seek(start)
     return file.read(stop - start)
-
-
-def _check_place(start: int, stop: int, end: int, what: str) -> None:
-    if not 4 <= start <= stop <= end:
-        raise ExportError(f"{what} lies outside the file")
 
 
 # ── Moving ───────────────────────────────────────────────────────────────────────────────────────────────────────

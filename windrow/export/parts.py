@@ -13,7 +13,7 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -23,13 +23,14 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.compute
 
-from windrow.common.codec import decoder_for, to_plain
-from windrow.common.errors import ExportError, MalformedMessage
+from windrow.common.codec import to_plain
+from windrow.common.errors import ExportError
 from windrow.common.redact import redact_url
 from windrow.export.disk import full_disk_is_retried
 from windrow.export.encode import encode_head, encode_rows, shown
 from windrow.export.files import Written, hash_file, new_file, sync_folder, write_whole
 from windrow.export.model import Form, Part, Plan, Segment
+from windrow.export.records import RecordKind
 
 pc: Any = pyarrow.compute
 
@@ -85,7 +86,7 @@ class _Receipt:
     part: Part
 
 
-_decode_receipt: Callable[[object], _Receipt] = decoder_for(_Receipt)
+_RECEIPT = RecordKind(_Receipt)
 
 
 def file_ending(form: Form) -> str:
@@ -143,7 +144,7 @@ def _write_part(
         sha256=tuple(digest for _, _, digest in files),
         bad_file=bad_file,
     )
-    receipt = json.dumps(to_plain(_Receipt(part_key(plan, segment), part)), ensure_ascii=False).encode()
+    receipt = _RECEIPT.encode(_Receipt(part_key(plan, segment), part))
     # Whoever finds a receipt holds it against the files, and makes the part anew where it says nothing.
     write_whole(work / _receipt_name(segment.number), receipt, unique)
     sync_folder(work)
@@ -157,12 +158,11 @@ def skipped_part(segment: int) -> Part:
 
 def find_part(work: Path, plan: Plan, segment: Segment) -> Part | None:
     """What an earlier run has written of this segment, if all of it is there and as it was written."""
-    try:
-        receipt = _decode_receipt(json.loads((work / _receipt_name(segment.number)).read_bytes()))
-    except (FileNotFoundError, ValueError, MalformedMessage):
+    receipt = _RECEIPT.find(work / _receipt_name(segment.number))
+    if receipt is None or receipt.key != part_key(plan, segment):
         return None
     part = receipt.part
-    if receipt.key != part_key(plan, segment) or part.segment != segment.number:
+    if part.segment != segment.number or not part.is_sound:
         return None
     try:
         sums = [hash_file(work / name) for name in part.files]
@@ -170,7 +170,7 @@ def find_part(work: Path, plan: Plan, segment: Segment) -> Part | None:
             (work / part.bad_file).stat()
         if plan.dest.partition is not None and plan.steps.limit is not None and part.files:
             (work / order_name(part)).stat()
-    except FileNotFoundError:
+    except (OSError, ValueError):
         return None
     as_written = tuple(digest for _, digest in sums) == part.sha256 and sum(size for size, _ in sums) == part.bytes
     return part if as_written else None

@@ -29,15 +29,6 @@ class StatusPort(Protocol):
     def finished_s(self) -> float | None: ...
 
 
-class FailurePort(Protocol):
-    """A failed item."""
-
-    @property
-    def type(self) -> str: ...
-    @property
-    def message(self) -> str: ...
-
-
 class JobPort(Protocol):
     """A job."""
 

@@ -1,6 +1,6 @@
 """Turns a compressed or unscannable text source into segment files of plain UTF-8, each there as soon as it is whole.
 
-One pass reads, decompresses, transcodes and cuts at row ends, where cut_segments would cut the plain text: so the bytes
+One pass reads, decompresses, transcodes and cuts at row ends, where the plain text would be cut: so the bytes
 of each segment follow from the source, the options and the segment size alone. A segment file appears by renaming, and
 its note after it; a later run takes over what is noted, and reads on behind it.
 """
@@ -10,18 +10,18 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from windrow.common.codec import decoder_for, to_plain
-from windrow.common.errors import MalformedMessage
+from windrow.common.codec import to_plain
 from windrow.export.compression import HEAD_BYTES, PLAIN, PlainStream, check_plain, open_plain
 from windrow.export.dialect import NEWLINE, Dialect, State, find_row_end, state_after
 from windrow.export.disk import check_disk, folder_gone, full_disk_is_retried
 from windrow.export.encoding import codec_of, resolve_encoding, transcode
 from windrow.export.estimating import needed_bytes
-from windrow.export.files import write_durably
+from windrow.export.files import find_size, write_durably
+from windrow.export.records import RecordKind
 from windrow.export.storage import Fingerprint, SourceFile, check_unchanged, open_source
 
 PREPARE_VERSION = 1
@@ -80,7 +80,7 @@ class PreparedSegment:
         return self.start + self.bytes
 
 
-_decode_segment: Callable[[object], PreparedSegment] = decoder_for(PreparedSegment)
+_NOTE = RecordKind(PreparedSegment)
 
 
 def prepare(source: TextSource, work: Path, unique: str) -> Iterator[PreparedSegment]:
@@ -109,12 +109,12 @@ def find_prepared(source: TextSource, work: Path) -> list[PreparedSegment]:
     """The segments that an earlier run has finished, from the first one on without a gap."""
     found: list[PreparedSegment] = []
     while not (found and found[-1].last):
-        try:
-            segment = _decode_segment(json.loads((work / _note_name(source, len(found))).read_bytes()))
-            size = (work / segment.file).stat().st_size
-        except (FileNotFoundError, ValueError, MalformedMessage):
+        segment = _NOTE.find(work / _note_name(source, len(found)))
+        offset = found[-1].stop if found else 0
+        if segment is None or (segment.number, segment.start) != (len(found), offset):
             break
-        if size != segment.bytes or segment.number != len(found):
+        # The name is not taken from the note, which could then lead anywhere.
+        if segment.file != _file_name(source, len(found)) or find_size(work / segment.file) != segment.bytes:
             break
         found.append(segment)
     return found
@@ -134,7 +134,7 @@ def estimate_bytes(source: TextSource) -> int:
 
 def _write_segment(source: TextSource, work: Path, unique: str, cutter: _Cutter, number: int) -> PreparedSegment:
     start, line = cutter.offset, cutter.line
-    file = f"{_stem(source, number)}.text"
+    file = _file_name(source, number)
     try:
         with full_disk_is_retried(work):
             size, sha256 = write_durably(work / file, cutter.pieces(), unique)
@@ -145,7 +145,7 @@ def _write_segment(source: TextSource, work: Path, unique: str, cutter: _Cutter,
                 number, file, start, size, sha256, line, cutter.line - line, last, last and cutter.state.inside
             )
             # After the file: what is noted is there.
-            write_durably(work / _note_name(source, number), [json.dumps(to_plain(segment)).encode()], unique)
+            _NOTE.write(work / _note_name(source, number), segment, unique)
     except FileNotFoundError:
         raise folder_gone(work) from None
     return segment
@@ -226,6 +226,10 @@ def _behind(texts: Iterator[bytes], offset: int) -> Iterator[bytes]:
 
 def _stem(source: TextSource, number: int) -> str:
     return f"prepared-{source.key}-{number:06d}"
+
+
+def _file_name(source: TextSource, number: int) -> str:
+    return f"{_stem(source, number)}.text"
 
 
 def _note_name(source: TextSource, number: int) -> str:

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from windrow.common.codec import decoder_for, to_plain
-from windrow.common.errors import ExportError, MalformedMessage
+from windrow.common.errors import ExportError
 from windrow.export.cutting import cut_part, find_cut
 from windrow.export.destination import (
     aside_path,
@@ -34,6 +32,7 @@ from windrow.export.manifest import check_manifest_path, manifest_bytes, publish
 from windrow.export.model import Part, Plan
 from windrow.export.parts import partition_column
 from windrow.export.published import is_published, published_name
+from windrow.export.records import RecordKind
 from windrow.export.staging import stage_folder, staged_files, staged_path
 from windrow.export.totals import check_errors, check_side_path, needed_parts, publish_side_file, side_path
 
@@ -72,7 +71,7 @@ class _Again(Exception):
     """Another run has been faster: look again."""
 
 
-_decode_receipt: Callable[[object], _Receipt] = decoder_for(_Receipt)
+_RECEIPT = RecordKind(_Receipt)
 
 
 def check_target(plan: Plan, patterns: Sequence[str] = ()) -> None:
@@ -133,7 +132,7 @@ def _check_complete(plan: Plan, parts: Sequence[Part], segments: int) -> list[Pa
 
 def _publish(work: Path, plan: Plan, parts: list[Part], unique: str, progress: Progress | None) -> _Receipt:
     dest = dest_path(plan.dest)
-    receipt = _find_receipt(work)
+    receipt = _RECEIPT.find(work / RECEIPT_FILE)
     if receipt is None:
         gone = _find_gone(work, plan, parts)
         if gone is not None:
@@ -179,7 +178,7 @@ def _prepare(work: Path, plan: Plan, parts: list[Part], unique: str, progress: P
         about = staged.stat()
         made = _Receipt(about.st_ino, about.st_size, 1, sha256)
     with full_disk_is_retried(work):
-        _write_first(work / RECEIPT_FILE, json.dumps(to_plain(made)).encode(), unique)
+        _write_first(work / RECEIPT_FILE, _RECEIPT.encode(made), unique)
     return made
 
 
@@ -237,13 +236,6 @@ def _check_free(plan: Plan, dest: Path) -> None:
 
 def _taken(dest: Path) -> ExportError:
     return ExportError(f"{dest} has appeared meanwhile: give another destination, or --force to replace it")
-
-
-def _find_receipt(work: Path) -> _Receipt | None:
-    try:
-        return _decode_receipt(json.loads((work / RECEIPT_FILE).read_bytes()))
-    except (FileNotFoundError, ValueError, MalformedMessage):
-        return None
 
 
 def _write_first(path: Path, data: bytes, unique: str) -> None:

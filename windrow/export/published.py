@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from windrow.common.errors import ExportError
 from windrow.export.cutting import find_cut
 from windrow.export.destination import dest_path
 from windrow.export.encode import encode_head, parquet_groups
@@ -22,7 +23,11 @@ from windrow.export.parts import file_ending, file_names
 
 def published_name(plan: Plan, part: Part, name: str) -> str:
     """Of a part's file in a folder: partitions have folders of their own."""
-    folder = name.split("/")[-2] + "/" if plan.dest.partition is not None else ""
+    folder = ""
+    if plan.dest.partition is not None:
+        folder = name.rpartition("/")[0].rpartition("/")[2] + "/"
+        if folder == "/":
+            raise ExportError(f"{name} lies in no partition's folder: start the export again")
     return f"{folder}part-{part.segment:06d}{file_ending(plan.write_form)}"
 
 
@@ -42,7 +47,7 @@ def is_published(plan: Plan, parts: Sequence[Part]) -> bool:
             wanted = [part.rows for part in whole] + ([cut.rows] if cut is not None and last is not None else [])
             return _sums(groups) >= _sums([one for one in wanted if one]) and sum(groups) == sum(wanted)
         return _is_text_of(plan, path, whole, last)
-    except (OSError, ValueError):
+    except (OSError, ValueError, ExportError):
         return False
 
 

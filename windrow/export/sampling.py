@@ -7,12 +7,12 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
-from windrow.export.dialect import find_last_row_end
+from windrow.export.dialect import NEWLINE, count_block, find_last_row_end
 from windrow.export.loading import load_text
 from windrow.export.looking import dialect_of
 from windrow.export.model import Plan, Segment
 from windrow.export.segmenting import TextCutter
-from windrow.export.splitting import BLOCK_BYTES, NEWLINE, Read, add_up, count_block, find_row_start
+from windrow.export.splitting import BLOCK_BYTES, Read, add_up, find_row_start
 from windrow.export.work import Found
 
 SAMPLES = 64

@@ -6,21 +6,19 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import BinaryIO
 
+from windrow.export.encoding import UTF8, codec_of
 from windrow.export.model import Plan, Segment
-from windrow.export.read_csv import UTF8, read_csv
+from windrow.export.read_csv import read_csv
 from windrow.export.read_jsonl import read_jsonl
 from windrow.export.read_parquet import read_parquet
 from windrow.export.rows import Rows
-
-_CODECS = {"gbk": "gb18030", "big5": "cp950", "shift-jis": "cp932"}
-"""The supersets that Windows writes under these names."""
 
 
 def read_segment(plan: Plan, segment: Segment, data: bytes | str | BinaryIO) -> Rows:
     """The plan's columns of a segment: of text the bytes of its rows, of Parquet the file or its path."""
     origin = plan.sources[segment.source]
     source = origin.member or PurePath(origin.url).name
-    codec = UTF8 if segment.prepared else _CODECS.get(plan.read_form.encoding, plan.read_form.encoding)
+    codec = text_codec(plan, segment)
     names = {column.index: (column.name, column.type) for column in plan.read}
     if isinstance(data, bytes):
         if plan.read_form.kind == "jsonl":
@@ -39,6 +37,11 @@ def read_segment(plan: Plan, segment: Segment, data: bytes | str | BinaryIO) -> 
     return read_parquet(
         data, start=segment.start, stop=segment.stop, wanted=names, first_row=segment.line, source=source
     )
+
+
+def text_codec(plan: Plan, segment: Segment) -> str:
+    """Python's name of the encoding of a segment's bytes."""
+    return UTF8 if segment.prepared else codec_of(plan.read_form.encoding)
 
 
 def _places(plan: Plan, own: tuple[str, ...]) -> Mapping[int, int | None]:

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 from windrow.common.errors import ExportError
 from windrow.export.dialect import NEWLINE, BlockCount, Dialect, State, count_block, find_row_end, scan_row_ends
-from windrow.export.files import write_durably
+from windrow.export.files import find_size, write_durably
 from windrow.export.looking import dialect_of, name_of
 from windrow.export.model import Segment, Source
 from windrow.export.prepare import PreparedSegment, TextSource, find_prepared
+from windrow.export.records import RecordKind
 from windrow.export.splitting import BLOCK_BYTES, Read, RowStart, add_up, find_row_start
 from windrow.export.storage import Fingerprint, SourceFile, read_range
 from windrow.export.work import Draft
@@ -245,14 +247,39 @@ def _piece_fits(draft: Draft, source: int, work: Path, piece: PreparedSegment) -
         return row_fits(file.read(LOOK_BYTES), dialect_of(form), len(draft.plan.sources[source].columns))
 
 
+class _MendedPiece(NamedTuple):
+    """A file with whole rows of a prepared text."""
+
+    file: str
+    bytes: int
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Mended:
+    """A prepared text dealt out anew."""
+
+    pieces: tuple[_MendedPiece, ...]
+
+    def segments(self, source: int) -> list[Segment]:
+        return [Segment(0, source, 0, one.bytes, one.line, one.file) for one in self.pieces]
+
+
+_MENDED = RecordKind(_Mended)
+
+
 def _mend(draft: Draft, source: int, work: Path, pieces: Sequence[PreparedSegment], unique: str) -> list[Segment]:
     """Deal the prepared text out into new files, cut where rows really end."""
     head, size = draft.heads[source], draft.plan.segment_bytes
     dialect = dialect_of(draft.plan.read_form)
     key = text_source(draft, draft.plan.sources[source]).key
     done = work / f"mended-{key}.json"
-    if done.exists():
-        return [Segment(0, source, 0, stop, line, name) for name, stop, line in json.loads(done.read_bytes())]
+    earlier = _MENDED.find(done)
+    if earlier is not None and all(
+        one.file == f"mended-{key}-{at:06d}.text" and find_size(work / one.file) == one.bytes
+        for at, one in enumerate(earlier.pieces)
+    ):
+        return earlier.segments(source)
 
     def read(offset: int, length: int) -> bytes:
         found = b""
@@ -265,7 +292,7 @@ def _mend(draft: Draft, source: int, work: Path, pieces: Sequence[PreparedSegmen
         return found
 
     end = pieces[-1].stop
-    made: list[tuple[str, int, int]] = []
+    made: list[_MendedPiece] = []
     at, line = head.start, head.line
     blocks = (read(offset, min(BLOCK_BYTES, end - offset)) for offset in range(head.start, end, BLOCK_BYTES))
     row_ends = (head.start + one for one in scan_row_ends(blocks, dialect))
@@ -273,7 +300,8 @@ def _mend(draft: Draft, source: int, work: Path, pieces: Sequence[PreparedSegmen
         name = f"mended-{key}-{len(made):06d}.text"
         data = read(at, stop - at)
         write_durably(work / name, [data], unique)
-        made.append((name, len(data), line))
+        made.append(_MendedPiece(name, len(data), line))
         at, line = stop, line + data.count(NEWLINE)
-    write_durably(done, [json.dumps(made).encode()], unique)
-    return [Segment(0, source, 0, stop, line, name) for name, stop, line in made]
+    mended = _Mended(tuple(made))
+    _MENDED.write(done, mended, unique)
+    return mended.segments(source)

@@ -15,9 +15,11 @@ from windrow.export.disk import full_disk_is_retried
 from windrow.export.encode import encode_head
 from windrow.export.files import COPY_BYTES, sync_folder
 from windrow.export.model import Part, Plan
-from windrow.export.parts import SIDE_COLUMNS, SIDE_FORM, write_new
+from windrow.export.parts import SIDE_COLUMNS, SIDE_FORM, SIDE_TEXT_MAX, write_new
 
 _HEAD = encode_head(SIDE_FORM, SIDE_COLUMNS)
+_FIRST_CHARS_MAX = 10 * SIDE_TEXT_MAX
+"""A row of the side file has fewer: two long texts, in which quotes are doubled, and some names."""
 
 
 def side_path(plan: Plan) -> Path:
@@ -115,12 +117,19 @@ def _told(plan: Plan, parts: Sequence[Part], bad: int) -> str:
 
 
 def _first_of(work: Path, parts: Sequence[Part]) -> str:
-    name = next(part.bad_file for part in parts if part.bad_file)
-    with open(work / name, encoding="utf-8", newline="") as file:
-        source, line, column, value, reason, _ = next(csv.reader(io.StringIO(file.read())))
-    value = value if len(value) <= 60 else value[:60] + "…"
-    at = f"column {column!r} has {value!r}: " if column else ""
-    return f"the first is line {line} of {source}: {at}{reason}"
+    path = work / next(part.bad_file for part in parts if part.bad_file)
+    with open(path, encoding="utf-8", errors="replace", newline="") as file:
+        text = io.StringIO(file.read(_FIRST_CHARS_MAX), newline="")
+    try:
+        source, line, column, value, reason, _ = next(csv.reader(text))
+    except (csv.Error, StopIteration, ValueError):
+        return f"the first is in {path}, which cannot be read"
+    at = f"column {_short(column, 200)!r} has {_short(value, 60)!r}: " if column else ""
+    return f"the first is line {_short(line, 20)} of {_short(source, 1000)}: {at}{_short(reason, 500)}"
+
+
+def _short(text: str, chars: int) -> str:
+    return text if len(text) <= chars else text[:chars] + "…"
 
 
 def _side_bytes(work: Path, parts: Sequence[Part]) -> Iterator[bytes]:

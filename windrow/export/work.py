@@ -12,12 +12,14 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from windrow.common.codec import decoder_for, to_plain
 from windrow.common.errors import ExportError, MalformedMessage
 from windrow.export.files import write_durably
 from windrow.export.looking import Head
 from windrow.export.model import PLAN_VERSION, Part, Plan, Segment
+from windrow.export.records import RecordKind
 from windrow.export.spec import ExportSpec
 
 TOKEN_FILE = "token"
@@ -27,6 +29,7 @@ SEGMENTS_FILE = "segments.json"
 
 BEGUN_FILE = "begun.json"
 
+_TOKEN_CHARS_MAX = 100
 _ID = re.compile(r"[0-9a-z]{16}")
 
 
@@ -79,12 +82,7 @@ class Begun:
     notes: tuple[str, ...]
 
 
-_decode_begun: Callable[[object], Begun] = decoder_for(Begun)
-_UNREADABLE = (OSError, ValueError, RecursionError, MalformedMessage)
-"""What a file that is none of ours, or half of one, may raise."""
-_decode_draft: Callable[[object], Draft] = decoder_for(Draft)
-_decode_plan: Callable[[object], Plan] = decoder_for(Plan)
-_decode_segments: Callable[[object], Found] = decoder_for(Found)
+_BEGUN, _DRAFT, _PLAN, _FOUND = RecordKind(Begun), RecordKind(Draft), RecordKind(Plan), RecordKind(Found)
 _decode_segment: Callable[[object], Segment] = decoder_for(Segment)
 _decode_part: Callable[[object], Part] = decoder_for(Part)
 
@@ -114,7 +112,7 @@ def segment_from(data: object) -> Segment:
 def plan_from(data: object) -> Plan | None:
     """A plan from a result; None where it is of another version."""
     try:
-        return _decode_plan(data)
+        return _PLAN.decode(data)
     except MalformedMessage:
         return None
 
@@ -128,16 +126,20 @@ def has_parts(work: str | os.PathLike[str]) -> bool:
 def part_from(data: object) -> Part:
     """A converting task's report."""
     try:
-        return _decode_part(data)
+        part = _decode_part(data)
     except MalformedMessage as error:
         raise ExportError(f"a part's report cannot be read ({error}): start the export again") from None
+    if not part.is_sound:
+        raise ExportError(f"the report of segment {part.segment} names files that no part has: start the export again")
+    return part
 
 
 def read_token(work: Path) -> str:
     """What the plan has written for every node to read; empty where it is not there."""
     try:
-        return (work / TOKEN_FILE).read_text()
-    except OSError:
+        with open(work / TOKEN_FILE, encoding="ascii") as file:
+            return file.read(_TOKEN_CHARS_MAX)
+    except (OSError, ValueError):
         return ""
 
 
@@ -157,20 +159,17 @@ def write_draft(work: Path, draft: Draft, unique: str) -> None:
         if found != draft:
             raise ExportError(f"{draft.spec.source} changed while the export was planned: start it again")
         return
-    write_durably(work / DRAFT_FILE, [_json(to_plain(draft))], unique)
+    _DRAFT.write(work / DRAFT_FILE, draft, unique)
 
 
 def write_draft_anew(work: Path, draft: Draft, unique: str) -> None:
     """Put the draft in the place of one that differs only in what changes no part."""
-    write_durably(work / DRAFT_FILE, [_json(to_plain(draft))], unique)
+    _DRAFT.write(work / DRAFT_FILE, draft, unique)
 
 
 def find_draft(work: Path) -> Draft | None:
     """The draft in this folder; None where there is none, or one of another version of Windrow."""
-    try:
-        return _decode_draft(json.loads((work / DRAFT_FILE).read_bytes()))
-    except _UNREADABLE:
-        return None
+    return _DRAFT.find(work / DRAFT_FILE)
 
 
 def get_draft(work: Path) -> Draft:
@@ -185,44 +184,35 @@ def begin_work(work: Path, begun: Begun, unique: str) -> Begun:
     """Note how the export began, or find how it did."""
     found = find_begun(work)
     if found is None or found.export != begun.export:
-        write_durably(work / BEGUN_FILE, [_json(to_plain(begun))], unique)
+        _BEGUN.write(work / BEGUN_FILE, begun, unique)
         return begun
     return found
 
 
 def find_begun(work: Path) -> Begun | None:
     """How the export, or the one that it took over, began."""
-    try:
-        return _decode_begun(json.loads((work / BEGUN_FILE).read_bytes()))
-    except _UNREADABLE:
-        return None
+    return _BEGUN.find(work / BEGUN_FILE)
 
 
 def write_segments(work: Path, found: Found, unique: str) -> None:
     """Put the list of segments there."""
-    write_durably(work / SEGMENTS_FILE, [_json(to_plain(found))], unique)
+    _FOUND.write(work / SEGMENTS_FILE, found, unique)
 
 
 def find_segments(work: Path) -> Found | None:
     """The list of segments; None where it is not complete."""
-    try:
-        return _decode_segments(json.loads((work / SEGMENTS_FILE).read_bytes()))
-    except _UNREADABLE:
-        return None
+    return _FOUND.find(work / SEGMENTS_FILE)
 
 
 def write_plan(work: Path, plan: Plan, unique: str) -> None:
     """Put the plan there."""
-    write_durably(work / PLAN_FILE, [_json(to_plain(plan))], unique)
+    _PLAN.write(work / PLAN_FILE, plan, unique)
 
 
 def find_plan(work: Path) -> Plan | None:
     """The plan in this folder; None where there is none, or one of another version."""
-    try:
-        plan = _decode_plan(json.loads((work / PLAN_FILE).read_bytes()))
-    except _UNREADABLE:
-        return None
-    return plan if plan.version == PLAN_VERSION else None
+    plan = _PLAN.find(work / PLAN_FILE)
+    return plan if plan is not None and plan.version == PLAN_VERSION else None
 
 
 def get_plan(work: Path) -> Plan:
@@ -243,12 +233,22 @@ def find_difference(before: Draft, now: Draft) -> str | None:
     if before.plan.version != now.plan.version or before.plan.windrow != now.plan.windrow:
         return f"Windrow was {before.plan.windrow} and is {now.plan.windrow}"
     if before.plan.spec != now.plan.spec:
-        was, asked = json.loads(before.plan.spec), json.loads(now.plan.spec)
+        was, asked = _options(before.plan.spec), _options(now.plan.spec)
+        if was is None or asked is None:
+            return "what was asked of it cannot be read"
         names = [_flag(name) for name in sorted(was.keys() | asked.keys()) if was.get(name) != asked.get(name)]
         return f"{', '.join(names)} {'was' if len(names) == 1 else 'were'} given otherwise"
     if before.plan.sources != now.plan.sources:
         return _source_difference(before, now)
     return None
+
+
+def _options(spec: str) -> dict[str, object] | None:
+    try:
+        options: object = json.loads(spec)
+    except (ValueError, RecursionError):
+        return None
+    return cast(dict[str, object], options) if isinstance(options, dict) else None
 
 
 def _source_difference(before: Draft, now: Draft) -> str:
@@ -263,10 +263,6 @@ def _flag(name: str) -> str:
     return {"format": "--to", "source": "the source", "segment_bytes": "the segment size"}.get(
         name, f"--{name.replace('_', '-')}"
     )
-
-
-def _json(plain: object) -> bytes:
-    return json.dumps(plain, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def segment_item(work: Path, export: str, token: str, segment: Segment) -> dict[str, object]:

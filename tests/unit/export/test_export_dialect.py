@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.sequential_cut import count_source, cut_segments, line_of_row
 from windrow.common.errors import ExportError
 from windrow.export.dialect import (
     LINES,
@@ -20,11 +21,9 @@ from windrow.export.dialect import (
     find_last_row_end,
     find_row_end,
     hide_escapes,
-    make_dialect,
     next_state,
     scan_row_ends,
 )
-from windrow.export.splitting import count_source, cut_segments, line_of_row
 
 DIALECTS = [
     RFC4180,
@@ -152,21 +151,16 @@ def test_the_scan_knows_escapes_and_files_without_quotes() -> None:
 @pytest.mark.parametrize(
     ("delimiter", "quote", "escape", "message"),
     [
-        (",,", '"', "none", "the delimiter ',,' must be one ASCII character"),
-        (",", "\n", "none", "the quote '\\n' must be one ASCII character, and no line end"),
-        ("§", '"', "none", "the delimiter '§' must be one ASCII character"),
-        (",", ",", "none", "must be three different characters, not delimiter ',', quote ','"),
-        ("none", '"', "none", "the delimiter 'none' must be"),
+        (",,", '"', None, "the delimiter ',,' must be one ASCII character"),
+        (",", "\n", None, "the quote '\\n' must be one ASCII character, and no line end"),
+        ("§", '"', None, "the delimiter '§' must be one ASCII character"),
+        (",", ",", None, "must be three different characters, not delimiter ',', quote ','"),
+        ("none", '"', None, "the delimiter 'none' must be"),
     ],
 )
-def test_marks_that_cannot_be_told_apart_are_refused(delimiter: str, quote: str, escape: str, message: str) -> None:
+def test_marks_that_cannot_be_told_apart_are_refused(
+    delimiter: str, quote: str, escape: str | None, message: str
+) -> None:
     with pytest.raises(ExportError) as refused:
-        make_dialect(delimiter, quote, escape)
+        Dialect(delimiter, quote, escape)
     assert message in str(refused.value)
-
-
-def test_marks_may_be_called_by_name() -> None:
-    assert make_dialect("tab", "none", "backslash") == Dialect("\t", None, "\\")
-    assert make_dialect("\\t") == Dialect("\t")
-    assert make_dialect("pipe", "'", "none") == Dialect("|", "'")
-    assert make_dialect(",", '"', '"') == RFC4180

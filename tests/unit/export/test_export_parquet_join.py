@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from windrow.common.errors import ExportError
 from windrow.export import parquet_join
 from windrow.export.files import Written
-from windrow.export.parquet_join import Joined, ParquetJoiner, join_parquet_files
+from windrow.export.parquet_join import Joined, ParquetJoiner, Sink
 from windrow.export.run import ExportRun, export
 from windrow.export.thrift import BINARY, I16, I32, I64, STRUCT, Items, Struct, decode, encode
 
@@ -76,9 +76,16 @@ def write_parts(folder: Path, tables: Sequence[pa.Table], **options: Any) -> lis
     return paths
 
 
+def join_into(target: Sink, parts: Sequence[Path]) -> Joined:
+    joiner = ParquetJoiner(target)
+    for part in parts:
+        joiner.add(part)
+    return joiner.finish()
+
+
 def join(parts: Sequence[Path], dest: Path) -> Joined:
     with open(dest, "wb") as file:
-        return join_parquet_files(file, parts)
+        return join_into(file, parts)
 
 
 def footer_of(data: bytes) -> Struct:
@@ -355,7 +362,7 @@ def test_no_more_than_a_block_is_in_memory_at_a_time(tmp_path: Path, monkeypatch
             return super().write(data)
 
     target = Counting()
-    join_parquet_files(target, parts)
+    join_into(target, parts)
     assert len(sizes) > 100
     assert max(sizes[:-3]) == 1000
     target.seek(0)
@@ -371,7 +378,7 @@ def test_chunks_without_a_gap_are_copied_in_one_run(tmp_path: Path) -> None:
             writes.append(len(data))
             return super().write(data)
 
-    join_parquet_files(Counting(), parts)
+    join_into(Counting(), parts)
     # The magic, the row group; no page indexes; footer, its length, the magic.
     assert [size > 0 for size in writes] == [True, True, False, False, True, True, True]
 
@@ -535,7 +542,7 @@ def test_a_refused_part_leaves_the_whole_as_it_was(tmp_path: Path) -> None:
 
 def test_no_parts_are_refused() -> None:
     with pytest.raises(ExportError, match="no part to join"):
-        join_parquet_files(io.BytesIO(), [])
+        join_into(io.BytesIO(), [])
 
 
 def test_a_footer_that_no_reader_takes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -638,7 +645,7 @@ def test_a_damaged_footer_is_joined_or_refused_and_nothing_else(tmp_path: Path, 
     (tmp_path / "bad.parquet").write_bytes(bad)
     target = io.BytesIO()
     try:
-        joined = join_parquet_files(target, [tmp_path / "bad.parquet"])
+        joined = join_into(target, [tmp_path / "bad.parquet"])
     except ExportError:
         return
     assert joined.bytes == len(target.getvalue())

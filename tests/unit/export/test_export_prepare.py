@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.sequential_cut import Segment, count_source, cut_segments
 from tests.unit.export.test_export_compression import PACK
 from tests.unit.export.test_export_encoding import WORDS, packed
 from windrow.common.errors import ExportError, Retry
@@ -27,7 +28,6 @@ from windrow.export.compression import COMPRESSIONS, GZIP, ZIP
 from windrow.export.dialect import LINES, RFC4180, Dialect
 from windrow.export.encoding import BIG5, ENCODINGS, GB18030, GBK, LATIN1, UTF8, UTF16, UTF16_LE
 from windrow.export.prepare import PreparedSegment, TextSource, estimate_bytes, find_prepared, prepare
-from windrow.export.splitting import Segment, count_source, cut_segments
 from windrow.export.storage import fingerprint, stat_source
 
 

@@ -9,16 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from windrow.common.errors import ExportError
-from windrow.export.splitting import (
-    Segment,
-    count_block,
-    count_source,
-    cut_segments,
-    find_last_row_end,
-    find_row_start,
-    line_of_row,
-)
+from tests.sequential_cut import Segment, count_source, cut_segments, line_of_row
+from windrow.export.dialect import RFC4180, count_block, find_last_row_end
+from windrow.export.splitting import find_row_start
 
 
 def split(data: bytes, segment_bytes: int, block_bytes: int = 7, start: int = 0) -> list[Segment]:
@@ -86,7 +79,7 @@ def test_lines_are_counted_through_quoted_line_ends(data: bytes, segment_bytes: 
 def test_the_last_row_end_of_a_sample_is_the_last_one_outside_quotes(data: bytes, length: int) -> None:
     sample = data[:length]
     ends = [at + 1 for at in range(len(sample)) if sample[at : at + 1] == b"\n" and sample.count(b'"', 0, at) % 2 == 0]
-    assert find_last_row_end(sample) == (ends[-1] if ends else -1)
+    assert find_last_row_end(sample, RFC4180) == (ends[-1] if ends else -1)
 
 
 @pytest.mark.parametrize(
@@ -114,18 +107,8 @@ def test_a_target_on_a_row_start_is_that_row() -> None:
     assert [segment.start for segment in split(data, 4)] == [0, 4, 8]
 
 
-def test_quotes_that_do_not_pair_are_refused() -> None:
-    with pytest.raises(ExportError, match="odd number of quotes"):
-        split(b'a,"b\nc,d\n', 4)
-
-
-def test_a_source_that_shrinks_is_noticed() -> None:
-    with pytest.raises(ExportError, match="shrank"):
-        count_source(lambda offset, length: b"12"[:length], start=0, stop=10, line=1, block_bytes=5)
-
-
 def test_blocks_may_be_counted_apart() -> None:
-    assert count_block(b'a"b\n"')[:3] == (5, 2, 1)
+    assert count_block(b'a"b\n"', RFC4180)[:3] == (5, 2, 1)
 
 
 def test_row_starts_beyond_the_end_are_the_end() -> None:

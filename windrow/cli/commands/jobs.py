@@ -28,7 +28,6 @@ from windrow.common.errors import UsageError
 from windrow.common.words import JobState
 
 STATES = [state.value for state in JobState if state not in (JobState.CANCELLING, JobState.STOPPING)]
-ID_HELP = "An id is any unique prefix, or `last`."
 
 
 @windrow_command("jobs")
