@@ -8,7 +8,7 @@ from typing import Any
 
 from windrow.common.blocks import block_entries
 from windrow.common.codec import to_plain
-from windrow.common.errors import ExportError
+from windrow.common.errors import NodeUnfit, NotSeenHere
 from windrow.common.messages import Outcomes, ReadResults
 from windrow.common.values import decode_value
 from windrow.common.words import TERMINAL_STATES, JobState
@@ -18,7 +18,7 @@ from windrow.export.ports import ClientPort
 from windrow.export.publish import publish_export
 from windrow.export.stages import ENDING, append, cancel, close, find_job, stage_id
 from windrow.export.totals import check_errors
-from windrow.export.work import find_plan, part_from, plan_from
+from windrow.export.work import find_plan, not_seen, part_from, plan_from, read_token
 
 FIRST_PAUSE_S = 0.5
 PAUSE_MAX_S = 5.0
@@ -42,6 +42,9 @@ def join_early(client: ClientPort, work: Path, item: dict[str, Any], index: int,
         close(client, job, index + 1)
         return {}
     joined = 0
+    if not read_token(work) and _is_waiting(client, export):
+        # No merge can have removed the folder yet.
+        raise NodeUnfit(not_seen(work))
     plan = find_plan(work)
     if plan is not None:
         parts = list(finished_parts(client, export, plan))
@@ -60,6 +63,12 @@ def _ended_badly(client: ClientPort, export: str) -> bool:
             cancel(client, export, info.reason or f"job {info.id} ({info.name}) has {info.state}", others)
             return True
     return False
+
+
+def _is_waiting(client: ClientPort, export: str) -> bool:
+    """Whether the last stage has not begun."""
+    merging = find_job(client, export)
+    return merging is not None and merging.state is JobState.PENDING
 
 
 def finished_parts(client: ClientPort, export: str, plan: Plan) -> Iterator[Part]:
@@ -84,7 +93,7 @@ def merge_parts(client: ClientPort, work: Path, item: dict[str, Any], unique: st
     # An earlier run of this very task may have removed the folder.
     plan = find_plan(work) or (plan_from(decision["plan"]) if decision.get("plan") else None)
     if plan is None:
-        raise ExportError(f"{work} has gone: the export was taken over by another one, or published already")
+        raise NotSeenHere(f"{work} has gone: the export was taken over by another one, or published already")
     parts = [part_from(result) for result in client.job(stage_id(export, last_stage(plan))).results()]
     done = publish_export(work, plan, parts, int(decision["segments"]), unique)
     plain: dict[str, object] = to_plain(done)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from windrow.common.codec import to_plain
-from windrow.common.errors import ExportError
+from windrow.common.errors import ExportError, NotSeenHere
 from windrow.common.words import TERMINAL_STATES
 from windrow.export.inference import decided, join_all, join_named, states_of
 from windrow.export.loading import read_segment, row_group_segments, states_of_keys
@@ -66,7 +66,7 @@ def plan_export(client: ClientPort, item: dict[str, Any], work: Path, unique: st
     try:
         work.mkdir(exist_ok=True)
     except OSError as error:
-        raise ExportError(f"the folder {work.parent} cannot be written to: {error.strerror}") from None
+        raise NotSeenHere(f"the folder {work.parent} cannot be written to: {error.strerror}") from None
     settle_draft(work, draft, unique)
     token = write_token(work, unique)
     if draft.streamed and find_plan(work) is None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from windrow.common.codec import decoder_for, to_plain
-from windrow.common.errors import ExportError, MalformedMessage
+from windrow.common.errors import ExportError, MalformedMessage, NotSeenHere
 from windrow.export.cutting import cut_part, find_cut
 from windrow.export.destination import (
     aside_path,
@@ -140,7 +140,9 @@ def _publish(work: Path, plan: Plan, parts: list[Part], unique: str, progress: P
             if plan.dest.folder:
                 recover_folder(dest)
             if not is_published(plan, parts):
-                raise ExportError(f"{gone} has gone before it was joined: start the export again")
+                # Without the whole folder this may be a node that never saw it.
+                kind = NotSeenHere if gone == work else ExportError
+                raise kind(f"{gone} has gone before it was joined: start the export again")
             return _receipt_of(plan, dest)
         _check_free(plan, dest)
         check_errors(work, plan, parts, unique, all_there=True)

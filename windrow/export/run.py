@@ -295,6 +295,8 @@ def export(
 def _error_of(failure: Any, job: str) -> Exception:
     if str(failure.type).endswith("ExportError"):
         return ExportError(str(failure.message))
+    if str(failure.type).endswith("NodeUnfit"):
+        return ExportError(f"no node is left that can go on with the export: {failure.message}")
     from windrow.client.failures import task_failed
 
     return task_failed(failure, job)

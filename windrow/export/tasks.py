@@ -15,7 +15,7 @@ from typing import Any
 
 from windrow.common.codec import to_plain
 from windrow.common.current import current
-from windrow.common.errors import ExportError, NodeUnfit
+from windrow.common.errors import ExportError, NodeUnfit, NotSeenHere
 from windrow.common.tasks import task
 from windrow.export.ports import ClientPort
 from windrow.export.stages import cancel_quietly
@@ -154,16 +154,19 @@ def _stage(
     """
     _need_packages()
     from windrow.export.disk import full_disk_is_retried
-    from windrow.export.work import TOKEN_FILE, read_token
+    from windrow.export.work import not_seen, read_token
 
     work = Path(str(item["work"]))
     if needs_folder:
         token = read_token(work)
         if not token or token != item.get("token", token):
-            raise NodeUnfit(f"{work / TOKEN_FILE} cannot be read here: mount the folder {work.parent} on every node")
+            raise NodeUnfit(not_seen(work))
     try:
         with full_disk_is_retried(work):
             yield work, secrets.token_hex(8)
+    except NotSeenHere as error:
+        # Nothing is cancelled: it goes on at another node, and where there is none the job fails.
+        raise NodeUnfit(error.message) from None
     except ExportError as error:
         if cancels:
             with open_client() as client:
