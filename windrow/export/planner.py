@@ -12,7 +12,7 @@ from windrow.common.errors import ExportError, NotSeenHere
 from windrow.common.words import TERMINAL_STATES
 from windrow.export.inference import decided, join_all, join_named, states_of
 from windrow.export.loading import read_segment, row_group_segments, states_of_keys
-from windrow.export.looking import dialect_of, is_prepared, name_of
+from windrow.export.looking import dialect_of, is_prepared
 from windrow.export.model import Plan, Segment
 from windrow.export.planning import finish_plan, make_draft, settle_draft, take_over
 from windrow.export.ports import ClientPort
@@ -22,7 +22,6 @@ from windrow.export.segmenting import (
     TextCutter,
     block_counts,
     count_range,
-    piece_fits,
     prepared_segment,
     prepared_segments,
     reader_of,
@@ -109,11 +108,6 @@ def scan_item(client: ClientPort, item: dict[str, Any], work: Path, unique: str)
     for piece in prepare(text_source(draft, source), work, unique):
         if not draft.streamed:
             continue
-        if piece.inside or not piece_fits(draft, number, work, piece):
-            raise ExportError(
-                f"{name_of(source)}: its quotes do not pair as RFC 4180 has them (before line {piece.line}): "
-                "unpack it first, or give its quoting with --quote and --escape"
-            )
         segment = prepared_segment(draft, number, total, piece)
         if segment is not None:
             job = stage_id(str(item["export"]), "convert")
@@ -127,7 +121,7 @@ def cut_segments(client: ClientPort, item: dict[str, Any], work: Path, unique: s
     export, draft = str(item["export"]), get_draft(work)
     found = find_segments(work)
     if found is None:
-        found = _find_all(client, export, draft, work, unique)
+        found = _find_all(client, export, draft, work)
         if not found.segments and not draft.plan.columns:
             found = Found((), (*found.notes, "the source is empty: there are neither columns nor rows"))
         write_segments(work, found, unique)
@@ -147,7 +141,7 @@ def _looks_at_all(draft: Draft) -> bool:
     return draft.spec.infer == "full" and bool(draft.guessed)
 
 
-def _find_all(client: ClientPort, export: str, draft: Draft, work: Path, unique: str) -> Found:
+def _find_all(client: ClientPort, export: str, draft: Draft, work: Path) -> Found:
     form = draft.plan.read_form
     segments: list[Segment] = []
     notes: list[str] = []
@@ -160,7 +154,7 @@ def _find_all(client: ClientPort, export: str, draft: Draft, work: Path, unique:
         counted.setdefault(int(result["source"]), []).append(result)
     for number, source in enumerate(draft.plan.sources):
         if is_prepared(source, form):
-            more, note = prepared_segments(draft, number, work, len(segments), unique)
+            more, note = prepared_segments(draft, number, work, len(segments))
         else:
             ranges = sorted(counted.get(number, ()), key=lambda one: int(one["start"]))
             counts = (

@@ -256,16 +256,6 @@ def test_segments_are_converted_while_a_single_packed_source_is_unpacked(cluster
     assert is_open
 
 
-def test_a_packed_source_with_wrong_quotes_says_so_rather_than_writing_wrong_rows(cluster: Any, tmp_path: Path) -> None:
-    text = "a,b\n" + "".join(f'{at},5" x\n' if at == 9 else f'{at},"q\n{at}"\n' for at in range(900))
-    (tmp_path / "in.csv.gz").write_bytes(gzip.compress(text.encode()))
-    with pytest.raises(ExportError, match=r"in\.csv\.gz: its quotes do not pair .* unpack it first"):
-        export(cluster, tmp_path / "in.csv.gz", tmp_path / "out.csv", segment_bytes=2_000).wait()
-    summary = export(cluster, tmp_path / "in.csv.gz", tmp_path / "out.parquet", segment_bytes=2_000).wait()
-    assert summary.rows == 900
-    assert "found by one sequential scan" in summary.notes[0]
-
-
 def test_the_steps_go_in_their_order(cluster: Any, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("k,v,w\n a ,1,x\nb,,y\n a,2,z\n,3,q\nc,4,\nd,5,e\n")
     run = export(
