@@ -12,8 +12,10 @@ from windrow.common.errors import NodeUnfit, NotSeenHere
 from windrow.common.messages import Outcomes, ReadResults
 from windrow.common.values import decode_value
 from windrow.common.words import TERMINAL_STATES, JobState
+from windrow.export.cutting import find_cut
 from windrow.export.joining import join_prefix
 from windrow.export.model import Part, Plan
+from windrow.export.parts import check_partitions
 from windrow.export.ports import ClientPort
 from windrow.export.publish import publish_export
 from windrow.export.stages import ENDING, append, cancel, close, find_job, stage_id
@@ -49,6 +51,8 @@ def join_early(client: ClientPort, work: Path, item: dict[str, Any], index: int,
     if plan is not None:
         parts = list(finished_parts(client, export, plan))
         check_errors(work, plan, parts, unique, all_there=False)
+        cut = find_cut(plan, parts)
+        check_partitions(plan, parts if cut is None else parts[: cut.parts - 1])
         joined = join_prefix(work, plan, parts).parts
     append(client, job, [item], index + 1, delay_s=min(PAUSE_MAX_S, FIRST_PAUSE_S * _GROWTH ** min(index, 50)))
     return {"joined": joined}

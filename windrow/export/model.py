@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from windrow.export.types import TEXT
 
 PLAN_VERSION = 2
+PARTITIONS_MAX = 1000
+"""Different values of the partition's column, unless another bound is asked for: each is a folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,8 @@ class Destination:
     force: bool = False
     manifest: bool = False
     """Leave a manifest beside the destination: rows, bytes and SHA-256 of each part."""
+    partitions_max: int = PARTITIONS_MAX
+    """In the whole export."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,8 +33,6 @@ from windrow.export.model import Form, Part, Plan, Segment
 pc: Any = pyarrow.compute
 
 NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
-PARTITION_VALUES_MAX = 1000
-"""Different values in a segment: each is a file."""
 FOLDER_NAME_BYTES_MAX = 255
 SIDE_FORM = Form(kind="csv")
 SIDE_TEXT_MAX = 10_000
@@ -210,6 +208,24 @@ def folder_name(name: str, value: str | None) -> str:
     return folder
 
 
+def check_partitions(plan: Plan, parts: Iterable[Part]) -> None:
+    """ExportError where these parts together have more folders than the export may."""
+    if plan.dest.partition is None:
+        return
+    folders = {name.split("/")[1] for part in parts for name in part.files}
+    if len(folders) > plan.dest.partitions_max:
+        raise too_many_partitions(plan, len(folders))
+
+
+def too_many_partitions(plan: Plan, count: int) -> ExportError:
+    """Each value would be a folder."""
+    name = next(column.name for column in plan.output if column.index == plan.dest.partition)
+    return ExportError(
+        f"column {name!r} has {count} different values or more, and each would be a folder; --max-partitions allows "
+        f"{plan.dest.partitions_max}: choose a column with fewer, or raise it"
+    )
+
+
 def file_names(plan: Plan) -> tuple[list[str], list[str]]:
     """Names and types of the columns in the files, which the partition's column is not in."""
     left_out = partition_column(plan)
@@ -279,12 +295,10 @@ def _write_files(work: Path, plan: Plan, stem: str, columns: list[Any]) -> list[
 
 def _write_partitions(work: Path, plan: Plan, stem: str, columns: list[Any], place: int) -> list[tuple[str, int, str]]:
     values = pc.dictionary_encode(shown(columns[place]), null_encoding="encode")
-    folders = [folder_name(plan.names[place], value) for value in values.dictionary.to_pylist()]
-    if len(folders) > PARTITION_VALUES_MAX:
-        raise ExportError(
-            f"column {plan.names[place]!r} has {len(folders)} different values in one segment, and each would be a "
-            f"file; partitions have at most {PARTITION_VALUES_MAX}: choose a column with fewer"
-        )
+    column = plan.names[place]
+    folders = [folder_name(column, value) for value in values.dictionary.to_pylist()]
+    if len(folders) > plan.dest.partitions_max:
+        raise too_many_partitions(plan, len(folders))
     by_name = sorted(range(len(folders)), key=folders.__getitem__)
     rank_of = {code: rank for rank, code in enumerate(by_name)}
     ranks: Any = pa.array([rank_of[code] for code in range(len(folders))], pa.int32()).take(values.indices)

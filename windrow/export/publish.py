@@ -32,7 +32,7 @@ from windrow.export.form import check_names, check_write_form
 from windrow.export.joining import Progress, join_whole
 from windrow.export.manifest import check_manifest_path, manifest_bytes, publish_manifest
 from windrow.export.model import Part, Plan
-from windrow.export.parts import partition_column
+from windrow.export.parts import check_partitions, partition_column
 from windrow.export.published import is_published, published_name
 from windrow.export.staging import stage_folder, staged_files, staged_path
 from windrow.export.totals import check_errors, check_side_path, needed_parts, publish_side_file, side_path
@@ -170,6 +170,7 @@ def _publish(work: Path, plan: Plan, parts: list[Part], unique: str, progress: P
 def _prepare(work: Path, plan: Plan, parts: list[Part], unique: str, progress: Progress | None) -> _Receipt:
     """Make what is to appear, and note it; the first run to note it decides."""
     cut = _cut(work, plan, parts, unique)
+    check_partitions(plan, cut)
     if plan.dest.folder:
         with full_disk_is_retried(work):
             staged = stage_folder(work, plan, cut, unique)

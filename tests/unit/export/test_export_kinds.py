@@ -335,6 +335,38 @@ def test_a_limit_cuts_and_what_lies_behind_is_not_converted(cluster: Any, tmp_pa
     assert stage_id(run.id, "convert") == convert.id
 
 
+def test_the_bound_on_partitions_is_one_for_the_whole_export_and_can_be_raised(cluster: Any, tmp_path: Path) -> None:
+    # Each segment has few values, all together 60.
+    (tmp_path / "in.csv").write_text("k,n\n" + "".join(f"k{number // 10},{number}\n" for number in range(600)))
+    options: dict[str, Any] = {"to": "csv", "partition_by": "k", "segment_bytes": 100}
+    joining = ""
+
+    def look(task: str, index: int) -> None:
+        # What comes by itself every few seconds.
+        if task == "windrow.export:convert" and joining:
+            cluster.run_item(cluster.job(joining), 0)
+
+    for before in (cluster.before, look):
+        cluster.before = before
+        run = export(cluster, tmp_path / "in.csv", f"{tmp_path}/out/", max_partitions=20, **options)
+        joining = run.job("join").id
+        with pytest.raises(
+            ExportError, match=r"column 'k' has \d+ different values or more.*--max-partitions allows 20"
+        ):
+            run.wait()
+        assert not (tmp_path / "out").exists()
+    done = run.convert.status()
+    assert done.done < done.total, "it was noticed at the end only"
+    # The finished parts fit: the bound changes none.
+    again = export(cluster, tmp_path / "in.csv", f"{tmp_path}/out/", max_partitions=60, **options).wait()
+    assert any("parts are taken up" in note for note in again.notes)
+    assert len(list((tmp_path / "out").iterdir())) == 60
+    limited = export(cluster, tmp_path / "in.csv", f"{tmp_path}/few/", max_partitions=20, limit=195, **options).wait()
+    assert (limited.rows, len(list((tmp_path / "few").iterdir()))) == (195, 20)
+    with pytest.raises(ExportError, match="--max-partitions 0: a number of folders, 1 or more"):
+        export(cluster, tmp_path / "in.csv", f"{tmp_path}/no/", max_partitions=0, **options)
+
+
 def test_partitions_make_folders(cluster: Any, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("k,n\n" + "".join(f"{'ab'[at % 2]},{at}\n" for at in range(100)))
     export(cluster, tmp_path / "in.csv", f"{tmp_path}/out/", to="parquet", partition_by="k", segment_bytes=100).wait()
