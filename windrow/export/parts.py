@@ -230,7 +230,9 @@ def file_names(plan: Plan) -> tuple[list[str], list[str]]:
     """Names and types of the columns in the files, which the partition's column is not in."""
     left_out = partition_column(plan)
     kept = [at for at in range(len(plan.output)) if at != left_out]
-    return [plan.names[at] for at in kept], [plan.types[at] for at in kept]
+    # Both are made anew at each look, which with thousands of columns must not be done for each of them.
+    names, types = plan.names, plan.types
+    return [names[at] for at in kept], [types[at] for at in kept]
 
 
 def encode_file(plan: Plan, columns: Sequence[Any]) -> Iterator[bytes]:
