@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,9 @@ def join_early(client: ClientPort, work: Path, item: dict[str, Any], index: int,
     plan = find_plan(work)
     if plan is not None:
         parts = list(finished_parts(client, export, plan))
-        check_errors(work, plan, parts, unique, all_there=False)
+        with contextlib.suppress(FileNotFoundError):
+            # The folder has gone meanwhile: the merge has judged them.
+            check_errors(work, plan, parts, unique, all_there=False)
         cut = find_cut(plan, parts)
         check_partitions(plan, parts if cut is None else parts[: cut.parts - 1])
         joined = join_prefix(work, plan, parts).parts

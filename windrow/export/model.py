@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from windrow.export.types import TEXT
 
-PLAN_VERSION = 2
+PLAN_VERSION = 3
 PARTITIONS_MAX = 1000
 """Different values of the partition's column, unless another bound is asked for: each is a folder."""
 
@@ -183,5 +183,7 @@ class Part:
     """Of each file."""
     bad_file: str = ""
     """The part of the side file, where there are bad rows."""
+    places: str = ""
+    """Where its rows and the bad ones stand in the segment, where a limit may cut it (bad_places.py)."""
     skipped: bool = False
     """Behind the cut of a limit: not converted, because nobody needs it."""

@@ -25,6 +25,7 @@ import pyarrow.compute
 from windrow.common.codec import decoder_for, to_plain
 from windrow.common.errors import ExportError, MalformedMessage
 from windrow.common.redact import redact_url
+from windrow.export.bad_places import places_bytes, places_wanted, read_places
 from windrow.export.disk import full_disk_is_retried
 from windrow.export.encode import encode_head, encode_rows, shown
 from windrow.export.files import Written, hash_file, new_file, sync_folder, write_durably
@@ -73,6 +74,16 @@ class ConvertedRows(Protocol):
     @property
     def bad(self) -> Sequence[BadRowLike]:
         """In source order."""
+        ...
+
+    @property
+    def order(self) -> Any:
+        """Number of each row that is left among the segment's rows."""
+        ...
+
+    @property
+    def bad_ordinals(self) -> Sequence[int]:
+        """The same of each bad row."""
         ...
 
 
@@ -129,6 +140,10 @@ def _write_part(
         if bad_file:
             raise ExportError(f"segment {segment.number} has bad rows in both rounds: the first one finds them all")
         bad_file = write_side_part(work, plan, segment, converted.bad, unique)
+    bad_ordinals = converted.bad_ordinals
+    if earlier is not None and earlier.places:
+        bad_ordinals, _ = read_places(work, earlier.places)
+    places = write_part_places(work, plan, segment, bad_ordinals, converted.order.slice(0, len(columns[0])), unique)
     files = _write_files(work, plan, stem, columns)
     sync_folder(work)
     part = Part(
@@ -140,6 +155,7 @@ def _write_part(
         bytes=sum(size for _, size, _ in files),
         sha256=tuple(digest for _, _, digest in files),
         bad_file=bad_file,
+        places=places,
     )
     receipt = json.dumps(to_plain(_Receipt(part_key(plan, segment), part)), ensure_ascii=False).encode()
     write_durably(work / _receipt_name(segment.number), [receipt], unique)
@@ -162,8 +178,8 @@ def find_part(work: Path, plan: Plan, segment: Segment) -> Part | None:
         return None
     try:
         sums = [hash_file(work / name) for name in part.files]
-        if part.bad_file:
-            (work / part.bad_file).stat()
+        for name in filter(None, (part.bad_file, part.places)):
+            (work / name).stat()
         if plan.dest.partition is not None and plan.steps.limit is not None and part.files:
             (work / order_name(part)).stat()
     except FileNotFoundError:
@@ -281,6 +297,15 @@ def write_side_part(work: Path, plan: Plan, segment: Segment, bad: Sequence[BadR
     ]
     write_new(work / path, encode_rows(SIDE_FORM, SIDE_COLUMNS, (), columns))
     return path
+
+
+def write_part_places(work: Path, plan: Plan, segment: Segment, bad: Sequence[int], order: Any, unique: str) -> str:
+    """Write where the segment's bad rows and the others stand; the file's name, or nothing where nobody will ask."""
+    if not places_wanted(plan, any_bad=bool(bad)):
+        return ""
+    name = f"part-{segment.number:06d}-{unique}.places"
+    write_new(work / name, places_bytes(bad, order))
+    return name
 
 
 def _write_files(work: Path, plan: Plan, stem: str, columns: list[Any]) -> list[tuple[str, int, str]]:

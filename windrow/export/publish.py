@@ -35,7 +35,14 @@ from windrow.export.model import Part, Plan
 from windrow.export.parts import check_partitions, partition_column
 from windrow.export.published import is_published, published_name
 from windrow.export.staging import stage_folder, staged_files, staged_path
-from windrow.export.totals import check_errors, check_side_path, needed_parts, publish_side_file, side_path
+from windrow.export.totals import (
+    check_errors,
+    check_side_path,
+    count_published,
+    needed_parts,
+    publish_side_file,
+    side_path,
+)
 
 RECEIPT_FILE = "published.json"
 ATTEMPTS = 5
@@ -93,6 +100,11 @@ def publish_export(
     `parts` are those of all segments, in order; behind the cut of a limit they may be skipped or missing.
     """
     needed = _check_complete(plan, parts, segments)
+    bad: int | None = None
+    with contextlib.suppress(FileNotFoundError):
+        # Where the folder has gone an earlier run has published the side file.
+        needed = list(needed_parts(work, plan, needed))
+        bad = sum(part.bad_rows for part in needed)
     for attempt in range(ATTEMPTS):
         try:
             receipt = _publish(work, plan, needed, f"{unique}-{attempt}", progress)
@@ -104,12 +116,12 @@ def publish_export(
     else:
         raise AssertionError("unreachable")
     _clear(work, plan)
-    bad = sum(part.bad_rows for part in needed)
+    bad = count_published(plan) if bad is None else bad
     cut = find_cut(plan, needed)
     return Published(
         path=plan.dest.path,
         rows=sum(part.rows for part in needed) if cut is None else (plan.steps.limit or 0),
-        rows_in=sum(part.rows_in for part in needed),
+        rows_in=sum(part.rows_in for part in parts[: len(needed)]),
         bytes=receipt.bytes,
         files=receipt.files,
         bad_rows=bad,
@@ -121,8 +133,9 @@ def publish_export(
 
 def _check_complete(plan: Plan, parts: Sequence[Part], segments: int) -> list[Part]:
     """The parts that are needed."""
-    needed = list(needed_parts(plan, parts))
-    complete = len(needed) == segments or find_cut(plan, parts) is not None
+    cut = find_cut(plan, parts)
+    needed = list(parts if cut is None else parts[: cut.parts])
+    complete = len(needed) == segments or cut is not None
     if not complete or [part.segment for part in needed] != list(range(len(needed))):
         raise ExportError(f"{len(parts)} of {segments} segments have parts, or not in order: start the export again")
     skipped = next((part.segment for part in needed if part.skipped), None)
