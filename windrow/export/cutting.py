@@ -56,6 +56,11 @@ def note_cut(work: Path, cut: Cut, unique: str) -> None:
         write_durably(work / CUT_FILE, [json.dumps({"segments": cut.parts}).encode()], unique)
 
 
+def is_cut(work: Path) -> bool:
+    """Whether the limit is known to be reached."""
+    return (work / CUT_FILE).exists()
+
+
 def is_behind_cut(work: Path, segment: int) -> bool:
     """Whether nobody needs this segment. False until it is known."""
     try:

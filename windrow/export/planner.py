@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 from windrow.common.codec import to_plain
-from windrow.common.errors import ExportError, NotSeenHere
+from windrow.common.errors import ExportError, NotSeenHere, UsageError
 from windrow.common.words import TERMINAL_STATES
+from windrow.export.cutting import is_behind_cut, is_cut
 from windrow.export.inference import decided, join_all, join_named, states_of
 from windrow.export.loading import read_segment, row_group_segments, states_of_keys
 from windrow.export.looking import dialect_of, is_prepared
@@ -110,10 +112,23 @@ def scan_item(client: ClientPort, item: dict[str, Any], work: Path, unique: str)
             continue
         segment = prepared_segment(draft, number, total, piece)
         if segment is not None:
+            if is_behind_cut(work, total):
+                break
             job = stage_id(str(item["export"]), "convert")
-            append(client, job, [segment_item(work, str(item["export"]), str(item["token"]), segment)], total)
+            with _unless_cut(work):
+                append(client, job, [segment_item(work, str(item["export"]), str(item["token"]), segment)], total)
             total += 1
     return {"source": number}
+
+
+@contextlib.contextmanager
+def _unless_cut(work: Path) -> Generator[None, None, None]:
+    """Let a job take no more items, where that is because a limit is reached."""
+    try:
+        yield
+    except UsageError:
+        if not is_cut(work):
+            raise
 
 
 def cut_segments(client: ClientPort, item: dict[str, Any], work: Path, unique: str) -> dict[str, object]:
@@ -191,12 +206,14 @@ def decide_types(client: ClientPort, item: dict[str, Any], work: Path, unique: s
     token = read_token(work)
     items = segment_items(work, export, token, found.segments)
     if not draft.streamed:
-        fill(client, export, "convert", items)
+        with _unless_cut(work):
+            fill(client, export, "convert", items)
     dedupes = plan.steps.dedupe and found.segments
     common = {"work": str(work), "export": export, "token": token, "segments": len(found.segments)}
     partitions = [{**common, "partition": at} for at in range(draft.partitions)]
-    fill(client, export, "dedupe", partitions if dedupes else ())
-    fill(client, export, "finish", items if dedupes else ())
+    for stage, filling in (("dedupe", partitions), ("finish", items)):
+        with _unless_cut(work):
+            fill(client, export, stage, filling if dedupes else ())
     plain = to_plain(plan)
     return {
         "segments": len(found.segments),

@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from windrow.common.errors import ExportError
+from windrow.export.cutting import is_cut
 from windrow.export.dialect import NEWLINE, BlockCount, Dialect, State, count_block, find_row_end, scan_row_ends
 from windrow.export.looking import dialect_of, name_of
 from windrow.export.model import Segment, Source
@@ -204,7 +205,7 @@ def prepared_segment(draft: Draft, source: int, number: int, piece: PreparedSegm
 def prepared_segments(draft: Draft, source: int, work: Path, first: int) -> tuple[list[Segment], str]:
     """The segments of a prepared source, and a note where its rows had to be found otherwise."""
     pieces = find_prepared(text_source(draft, draft.plan.sources[source]), work)
-    if not pieces or not pieces[-1].last:
+    if not (pieces and pieces[-1].last) and not is_cut(work):
         raise ExportError(f"{name_of(draft.plan.sources[source])} was not prepared whole: start the export again")
     note = ""
     if any(piece.inside for piece in pieces):

@@ -166,6 +166,15 @@ class Cluster:
                 before = (job.state, len(job.values), len(job.failed), len(job.unfit))
                 left = self._run_job(job, left)
                 moved = moved or (job.state, len(job.values), len(job.failed), len(job.unfit)) != before
+            moved = moved or self._come_due()
+
+    def _come_due(self) -> bool:
+        """Let delayed items run where nothing else can and another job waits for theirs."""
+        awaited = {known for job in self.jobs.values() if job.state not in ENDED for known in job.after}
+        due = [job for job in self.jobs.values() if job.later and job.state not in ENDED and job.id in awaited]
+        for job in due:
+            job.later.clear()
+        return bool(due)
 
     def _run_job(self, job: FakeJob, left: int | None) -> int | None:
         before = [self.jobs[known].state for known in job.after]

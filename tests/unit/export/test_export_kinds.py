@@ -18,7 +18,6 @@ import pytest
 
 from windrow.common.errors import ExportError
 from windrow.export.run import ExportRun, export
-from windrow.export.stages import stage_id
 
 ROWS = 600
 PLACES = ("北京", "two\nlines", 'a "quoted" one', "x,y", "plain")
@@ -315,24 +314,6 @@ def test_what_the_destination_cannot_hold_is_a_bad_row(cluster: Any, tmp_path: P
         export(cluster, tmp_path / "in.csv", tmp_path / "out.csv", to_encoding="latin-1").wait()
     export(cluster, tmp_path / "in.csv", tmp_path / "o.csv", to_encoding="latin-1", max_errors=1).wait()
     assert (tmp_path / "o.csv").read_bytes() == "a,b\n1,ä\n3,z\n".encode("latin-1")
-
-
-def test_a_limit_cuts_and_what_lies_behind_is_not_converted(cluster: Any, tmp_path: Path) -> None:
-    (tmp_path / "in.csv").write_text("n\n" + "".join(f"{at}\n" for at in range(4_000)))
-    run = export(cluster, tmp_path / "in.csv", tmp_path / "out.parquet", segment_bytes=500, limit=300)
-    convert, joining = cluster.job(run.convert.id), cluster.job(run.job("join").id)
-
-    def look(task: str, index: int) -> None:
-        if task == convert.task and {0, 1, 2} <= convert.values.keys() and 0 not in joining.values:
-            cluster.run_item(joining, 0)
-
-    cluster.before = look
-    summary = run.wait()
-    assert (summary.rows, summary.segments) == (300, 3)
-    assert pq.read_table(tmp_path / "out.parquet")["n"].to_pylist() == list(range(300))
-    results = [value["skipped"] for value in convert.results()]
-    assert results.count(True) > 0
-    assert stage_id(run.id, "convert") == convert.id
 
 
 def test_the_bound_on_partitions_is_one_for_the_whole_export_and_can_be_raised(cluster: Any, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import random
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 
 from windrow.common.errors import ExportError
-from windrow.export.run import ExportSummary, export
+from windrow.export import planner
+from windrow.export.run import ExportRun, ExportSummary, export
 
 ROWS = 300
 
@@ -115,3 +117,99 @@ def test_a_merge_that_runs_again_when_all_is_gone_says_the_same(cluster: Any, tm
     assert first.bad_rows == len(expected(77)[1])
     cluster.run_item(cluster.job(run.merge.id), 0)
     assert run.wait() == first
+
+
+# ── What lies behind the cut ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def look_when(cluster: Any, run: ExportRun, stage: str, enough: int) -> None:
+    """Let the joining job have its next look as soon as so many items of the stage are done."""
+    watched, joining = cluster.job(run.job(stage).id), cluster.job(run.job("join").id)
+
+    def look(task: str, index: int) -> None:
+        if set(range(enough)) <= watched.values.keys() and joining.open:
+            cluster.run_item(joining, len(joining.items) - 1)
+
+    cluster.before = look
+
+
+@pytest.mark.parametrize("dest", ["out.csv", "out.parquet", "out/"])
+@pytest.mark.parametrize("dedupe", [False, True])
+def test_segments_behind_the_cut_are_cancelled_and_the_export_is_done(
+    cluster: Any, tmp_path: Path, dest: str, dedupe: bool
+) -> None:
+    (tmp_path / "in.csv").write_text("n\n" + "".join(f"{at}\n" for at in range(4_000)))
+    options: dict[str, Any] = {"dedupe_by": "n"} if dedupe else {}
+    run = export(
+        cluster, tmp_path / "in.csv", f"{tmp_path}/{dest}",
+        to="parquet" if dest == "out.parquet" else "csv", segment_bytes=500, limit=300, **options,
+    )  # fmt: skip
+    stage = "finish" if dedupe else "convert"
+    look_when(cluster, run, stage, 3)
+    summary = run.wait()
+    assert (summary.rows, summary.segments, summary.bad_rows) == (300, 3, 0)
+    status = run.job(stage).status()
+    assert (status.state, status.failed, run.status().state) == ("cancelled", 0, "done")
+    assert "the limit is reached" in status.reason
+    assert 3 <= status.done < status.total == status.done + status.cancelled
+    for _ in range(20):
+        progress = run.progress()
+    assert (progress.phase, progress.rows) == ("done", 300)
+    assert progress.segments_done == progress.segments_total
+    # Whoever runs again finds the same.
+    cluster.run_item(cluster.job(run.merge.id), 0)
+    assert run.wait() == summary
+
+
+def test_unpacking_stops_at_the_cut(cluster: Any, tmp_path: Path) -> None:
+    (tmp_path / "in.csv.gz").write_bytes(gzip.compress("".join(f"{at},x\n" for at in range(4_000)).encode()))
+    run = export(
+        cluster, tmp_path / "in.csv.gz", tmp_path / "out.csv", header=False, segment_bytes=500, limit=100
+    )  # fmt: skip
+    seen: list[int] = []
+    append = planner.append
+
+    def watch(client: Any, job: Any, items: Any, first: int = 0, **more: Any) -> int:
+        # As other nodes would: what is unpacked is converted, and looked at, while the rest is unpacked.
+        total = append(client, job, items, first, **more)
+        seen.append(total)
+        converting = cluster.job(run.convert.id)
+        assert converting.id == job
+        cluster.run_item(converting, total - 1)
+        if total == 3:
+            joining = cluster.job(run.job("join").id)
+            cluster.run_item(joining, len(joining.items) - 1)
+        return total
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planner, "append", watch)
+        summary = run.wait()
+    assert seen == [1, 2, 3]
+    assert summary.rows == 100
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 101
+    assert run.convert.status().state == "cancelled"
+
+
+def test_a_limit_that_is_not_reached_ends_when_all_is_converted(cluster: Any, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("n\n1\n2\n")
+    run = export(cluster, tmp_path / "in.csv", tmp_path / "out.csv", limit=3)
+    assert run.wait().rows == 2
+    assert run.convert.status().state == "done"
+
+
+@pytest.mark.parametrize("stage", ["scan", "convert"])
+def test_a_stage_that_fails_ends_an_export_with_a_limit(cluster: Any, tmp_path: Path, stage: str) -> None:
+    (tmp_path / "in.csv").write_text("n\n1\n2\n")
+    run = export(cluster, tmp_path / "in.csv", tmp_path / "out.csv", limit=3)
+
+    def spoil(task: str, index: int) -> None:
+        if task == f"windrow.export:{stage}":
+            for name in ("draft.json", "plan.json"):
+                (Path(run.work) / name).unlink(missing_ok=True)
+
+    cluster.before = spoil
+    cluster.run()
+    assert {run.job(name).status().state for name in ("join", "merge")} <= {"cancelled", "done"}
+    assert run.merge.status().state == "cancelled"
+    with pytest.raises(ExportError, match="has no plan"):
+        run.wait()
