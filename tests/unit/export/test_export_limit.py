@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,8 @@ def test_unpacking_stops_at_the_cut(cluster: Any, tmp_path: Path) -> None:
         cluster, tmp_path / "in.csv.gz", tmp_path / "out.csv", header=False, segment_bytes=500, limit=100
     )  # fmt: skip
     seen: list[int] = []
-    append = planner.append
+    unpacked: list[str] = []
+    append, prepare = planner.append, planner.prepare
 
     def watch(client: Any, job: Any, items: Any, first: int = 0, **more: Any) -> int:
         # As other nodes would: what is unpacked is converted, and looked at, while the rest is unpacked.
@@ -181,10 +183,17 @@ def test_unpacking_stops_at_the_cut(cluster: Any, tmp_path: Path) -> None:
             cluster.run_item(joining, len(joining.items) - 1)
         return total
 
+    def unpack(*given: Any) -> Iterator[Any]:
+        for piece in prepare(*given):
+            unpacked.append(piece.file)
+            yield piece
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(planner, "append", watch)
+        patch.setattr(planner, "prepare", unpack)
         summary = run.wait()
     assert seen == [1, 2, 3]
+    assert len(unpacked) == 4
     assert summary.rows == 100
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 101
     assert run.convert.status().state == "cancelled"
