@@ -9,6 +9,7 @@ WindrowError
 │   ├── NotFound           no such job, node or result
 │   ├── ConfigError        a setting, flag or file
 │   └── ExportError        a source, destination, column or condition
+│       └── NotSeenHere    this machine does not see it; another may
 ├── TaskFailed             the task's: an item ended with a failure
 ├── Retry                  raised by a task: try this item again
 ├── NodeUnfit              raised by a task: this node cannot do this item, another may
@@ -94,6 +95,10 @@ class ExportError(UsageError):
     """The export cannot be done as asked."""
 
     code = "export"
+
+
+class NotSeenHere(ExportError):
+    """A source, folder or package is not there on this machine; it may be on another."""
 
 
 class Retry(WindrowError):

@@ -46,6 +46,13 @@ class Rows:
     columns: Sequence[Any]
     rows_in: int
     bad: Sequence[Bad] = ()
+    bad_ordinals: Sequence[int] = ()
+
+    @property
+    def order(self) -> Any:
+        """As if the bad rows came last, where nothing else is said."""
+        left = [number for number in range(self.rows_in) if number not in self.bad_ordinals]
+        return pa.array(left[: len(self.columns[0])], pa.int64())
 
 
 def make_plan(
@@ -85,7 +92,7 @@ def make_rows(first: int, count: int, bad: Sequence[Bad] = ()) -> Rows:
     names = [None if n % 7 == 6 else f'é "{n}",\nline' if n % 3 == 0 else f"n{n}" for n in numbers]
     kinds = [None if n % 5 == 4 else "ab/ c"[n % 5] for n in numbers]
     columns = [pa.array(numbers, pa.int64()), pa.array(names, pa.string()), pa.array(kinds, pa.string())]
-    return Rows(columns, count + len(bad), bad)
+    return Rows(columns, count + len(bad), bad, range(count, count + len(bad)))
 
 
 def write_parts(

@@ -11,7 +11,7 @@ import shutil
 import struct
 import tempfile
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from windrow.common.codec import to_plain
 from windrow.common.errors import ExportError, MalformedMessage
 from windrow.common.values import decode_value, encode_value
 from windrow.export import converting, cutting, publish, thrift, totals
+from windrow.export.bad_places import part_up_to, places_bytes
 from windrow.export.cutting import Cut, cut_part, is_behind_cut, note_cut
 from windrow.export.dedupe import find_losers, keep_winners, losers_file_name, write_first_round
 from windrow.export.encode import encode_head
@@ -259,11 +260,10 @@ def _read_prepared(data: bytes) -> None:
             assert (work / piece.file).stat().st_size == piece.bytes
 
 
-def _read_mended(data: bytes) -> None:
-    draft, made = _prepared()
-    with _folder({_note_of("mended-*.json").name: data}, like=made) as work:
-        for segment in prepared_segments(draft, 0, work, 0, "u")[0]:
-            assert (work / segment.prepared).stat().st_size == segment.stop
+def _read_places(data: bytes) -> None:
+    made = _export()
+    with _folder({"some.places": data}) as work:
+        part_up_to(work, replace(made.parts[0], places="some.places"), 2)
 
 
 # ── Other files of the work folder ───────────────────────────────────────────────────────────────────────────────
@@ -431,7 +431,7 @@ def export_decoders() -> dict[str, Decoder]:
         "journals": Decoder(_read_journal, (), (_journal_example(),)),
         "publications": Decoder(_read_published, (), (published,)),
         "prepared": Decoder(_read_prepared, (), (_note_of("prepared-*.json").read_bytes(),)),
-        "mended": Decoder(_read_mended, (), (_note_of("mended-*.json").read_bytes(),)),
+        "places": Decoder(_read_places, _REFUSED, (b"".join(places_bytes([1], pa.array([0, 2, 3]))),)),
         "key files": Decoder(_read_key_file, _REFUSED, ((deduped / key_file_name(1)).read_bytes(),)),
         "losers": Decoder(_read_losers, _REFUSED, ((deduped / losers_file_name(0)).read_bytes(),)),
         "kept rows": Decoder(_read_kept, _REFUSED, ((deduped / kept_file_name(0)).read_bytes(),)),

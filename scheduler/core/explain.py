@@ -27,6 +27,7 @@ def explain_job(state: State, job: Job, now: Now) -> tuple[tuple[str, ...], floa
         reasons.append(f"{len(job.quarantined)} items have failed; see `windrow failures {job.id}`")
     if job.open:
         reasons.append("the job is open: whoever started it may still add items")
+    reasons += [line for line in _left_out_before(state, job) if line not in reasons]
     return tuple(reasons), seconds_left(state, job)
 
 
@@ -109,6 +110,21 @@ def _no_node(state: State, job: Job) -> list[str]:
 def _left_out(state: State, job: Job) -> list[str]:
     named = sorted((state.nodes[node].name, why) for node, why in job.unfit.items() if node in state.nodes)
     return [f"node {name} is left out, because the task cannot be done there: {why}" for name, why in named[:5]]
+
+
+def _left_out_before(state: State, job: Job) -> list[str]:
+    """Of the job and of all jobs that it waits for, directly or not."""
+    lines: list[str] = []
+    todo, seen = [job.id], {job.id}
+    while todo:
+        one = state.jobs.get(todo.pop())
+        if one is None:
+            continue
+        lines += [line for line in _left_out(state, one) if line not in lines]
+        more = sorted(one.waits_for - seen)
+        todo += more
+        seen.update(more)
+    return lines
 
 
 def _names(nodes: list[Node]) -> str:

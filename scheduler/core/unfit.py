@@ -5,6 +5,8 @@ Kept in memory alone: after a restart of the scheduler the node is tried again, 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from windrow.common.messages import ItemFailure
 from windrow.common.words import JobState, Now
 from windrow.scheduler.core.jobs import wind_down
@@ -13,6 +15,10 @@ from windrow.scheduler.core.machines import JobTrigger, NodeState
 from windrow.scheduler.core.planning import is_able
 from windrow.scheduler.core.state import Chunk, Job, Out, State, return_to_pending
 
+SAID_MAX = 3
+"""Different reasons in one message."""
+SAID_CHARS_MAX = 1000
+"""Of each of them."""
 _GOES_ON = (JobState.PENDING, JobState.RUNNING, JobState.PAUSED)
 
 
@@ -27,16 +33,20 @@ def on_unfit(state: State, job: Job, chunk: Chunk, failure: ItemFailure, now: No
     job.unfit[node.id] = failure.message
     attempts = job.attempts_of(failure.item)
     if not _is_node_left(state, job):
-        quarantine(state, job, failure, attempts + 1, node.name, now, out)
+        quarantine(state, job, replace(failure, message=_said(job)), attempts + 1, node.name, now, out)
         return False
     out.append(failure_record(job, failure, attempts + 1, node.name, now, final=False))
     return_to_pending(state, job, [(failure.item, failure.item + 1)])
     return True
 
 
+def _said(job: Job) -> str:
+    """What the nodes that are left out have said, each thing once, the last ones of many."""
+    return "; ".join([said[:SAID_CHARS_MAX] for said in dict.fromkeys(job.unfit.values())][-SAID_MAX:])
+
+
 def stop_if_no_node_is_left(state: State, job: Job, now: Now, out: Out) -> None:
     """What has not run cannot run anywhere."""
     if job.unfit and job.state in _GOES_ON and not _is_node_left(state, job):
-        last = next(reversed(job.unfit.values()))
-        reason = f"no node is left that can do it ({len(job.unfit)} said that they cannot); the last one said: {last}"
+        reason = f"no node is left that can do it ({len(job.unfit)} said that they cannot): {_said(job)}"
         wind_down(state, job, JobTrigger.STOP, reason, now, out)

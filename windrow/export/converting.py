@@ -20,7 +20,14 @@ from windrow.export.kept_rows import kept_file_name, read_kept
 from windrow.export.key_files import key_file_name
 from windrow.export.loading import read_segment
 from windrow.export.model import Part, Plan, Segment
-from windrow.export.parts import find_part, part_key, skipped_part, write_part, write_side_part
+from windrow.export.parts import (
+    find_part,
+    part_key,
+    skipped_part,
+    write_part,
+    write_part_places,
+    write_side_part,
+)
 from windrow.export.records import RecordKind
 from windrow.export.rows import BadRow, Rows
 from windrow.export.steps import Converted, convert_rows
@@ -42,8 +49,10 @@ class _Finished:
     """A segment's rows after the second round."""
 
     columns: list[Any]
+    order: Any
     rows_in: int = 0
     bad: tuple[BadRow, ...] = ()
+    bad_ordinals: tuple[int, ...] = ()
 
 
 _FIRST = RecordKind(_First)
@@ -80,8 +89,8 @@ def finish_segment(work: Path, item: dict[str, Any], unique: str) -> Part:
     draft = find_draft(work)
     losers = [losers_file_name(number) for number in range(draft.partitions if draft else 0)]
     first = _find_first(work, plan, segment)
-    columns = keep_winners(work, segment.number, losers, read_kept(work, segment.number))
-    return write_part(work, plan, segment, _Finished(columns), unique, earlier=first)
+    *columns, order = keep_winners(work, segment.number, losers, read_kept(work, segment.number))
+    return write_part(work, plan, segment, _Finished(columns, order), unique, earlier=first)
 
 
 def convert(plan: Plan, segment: Segment, work: Path, data: bytes | None = None) -> Converted:
@@ -122,6 +131,7 @@ def _writable(plan: Plan, rows: Rows, converted: Converted) -> Converted:
         keys=without_rows(converted.keys, numbers) if converted.keys else [],
         order=without_rows([converted.order], numbers)[0],
         bad=sorted([*converted.bad, *bad], key=lambda row: row.line),
+        bad_ordinals=sorted([*converted.bad_ordinals, *converted.order.take(pa.array(numbers)).to_pylist()]),
         partition=None if partition is None else without_rows([partition], numbers)[0],
     )
 
@@ -134,9 +144,12 @@ def _first_round(work: Path, plan: Plan, segment: Segment, unique: str) -> Part:
     converted = convert(plan, segment, work)
     draft = find_draft(work)
     partitions = draft.partitions if draft else 1
-    kept = write_first_round(work, segment.number, converted.keys, converted.columns, partitions, unique)
+    # Their numbers come along as one more column.
+    columns = [*converted.columns, converted.order]
+    kept = write_first_round(work, segment.number, converted.keys, columns, partitions, unique)
     bad_file = write_side_part(work, plan, segment, converted.bad, unique)
-    part = Part(segment.number, (), converted.rows_in, kept.rows, len(converted.bad), 0, (), bad_file)
+    places = write_part_places(work, plan, segment, converted.bad_ordinals, converted.order, f"first-{unique}")
+    part = Part(segment.number, (), converted.rows_in, kept.rows, len(converted.bad), 0, (), bad_file, places)
     _FIRST.write(work / _first_name(segment), _First(part_key(plan, segment), part), unique)
     return part
 
@@ -146,7 +159,7 @@ def _find_first(work: Path, plan: Plan, segment: Segment) -> Part | None:
     if first is None or first.key != part_key(plan, segment) or not first.part.is_sound:
         return None
     files = [key_file_name(segment.number), kept_file_name(segment.number)]
-    files += [first.part.bad_file] if first.part.bad_file else []
+    files += [name for name in (first.part.bad_file, first.part.places) if name]
     return first.part if all((work / name).exists() for name in files) else None
 
 

@@ -68,6 +68,11 @@ def note_cut(work: Path, cut: Cut, unique: str) -> None:
         _NEEDED.write(work / CUT_FILE, Needed(cut.parts), unique)
 
 
+def is_cut(work: Path) -> bool:
+    """Whether the limit is known to be reached."""
+    return (work / CUT_FILE).exists()
+
+
 def is_behind_cut(work: Path, segment: int) -> bool:
     """Whether nobody needs this segment. False until it is known."""
     needed = _NEEDED.find(work / CUT_FILE)

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from windrow.common.errors import ExportError
+from windrow.common.errors import ExportError, NotSeenHere
 from windrow.export.files import sync_folder
 from windrow.export.model import Destination
 
@@ -31,9 +31,9 @@ def check_destination(dest: Destination, sources: Iterable[str], patterns: Itera
     recover_folder(path)
     _check_apart(dest, path, sources, patterns)
     if not path.parent.is_dir():
-        raise ExportError(f"the folder {path.parent} does not exist: make it first")
+        raise NotSeenHere(f"the folder {path.parent} does not exist: make it first, for every node to see")
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise ExportError(f"the folder {path.parent} cannot be written to: check its permissions")
+        raise NotSeenHere(f"the folder {path.parent} cannot be written to: check its permissions")
     if path.is_dir() and not dest.folder:
         raise ExportError(f"{path} is a folder: end it in a slash to write into a folder, or name a file in it")
     if os.path.lexists(path):

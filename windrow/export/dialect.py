@@ -214,6 +214,36 @@ def scan_row_ends(blocks: Iterable[bytes], dialect: Dialect) -> Iterator[int]:
         yield base + len(rest)
 
 
+def find_whole_rows(data: bytes, at: int, dialect: Dialect) -> tuple[int, bool]:
+    """(stop, regular): the rows from `at`, where one begins, to `stop` are whole; `at` itself where none is.
+
+    Regular: no quote of theirs stands in the midst of a field, so that their parity tells which newlines end a row.
+    Others are found one at a time, with the rule of scan_row_ends.
+    """
+    quoted = _quoted_pattern(dialect) if dialect.quote else None
+    known = quoted.match(data, at) if quoted is not None else None
+    found = find_last_row_end(data[at : known.end() if known is not None else len(data)], dialect)
+    if found > 0:
+        return at + found, True
+    row = _row_pattern(dialect).match(data, at)
+    return (row.end(), False) if row is not None else (at, True)
+
+
+@lru_cache
+def _quoted_pattern(dialect: Dialect) -> re.Pattern[bytes]:
+    """Rows, or a piece of one, whose quotes open where a field begins and close where it ends: a gigabyte a second."""
+    quote, escape = re.escape(dialect.quote_byte), re.escape(dialect.escape_byte)
+    delimiter = re.escape(dialect.delimiter.encode())
+    escaped = rb"|" + escape + rb"(?s:.)" if escape else b""
+    text = rb"[^" + quote + escape + rb"]"
+    plain = rb"(?:" + text + rb"++" + escaped + rb")*+" if escape else text + rb"*+"
+    # An escaped delimiter begins no field. (An escaped escape before a real one is rare, and left to the other rule.)
+    begins = rb"(?<![^\n" + delimiter + rb"])" + (rb"(?<!" + escape + rb"[\n" + delimiter + rb"])" if escape else b"")
+    inside = rb"(?:" + text + rb"++|" + quote + quote + escaped + rb")*+"
+    field = begins + quote + inside + quote + rb"(?=[\r\n" + delimiter + rb"])"
+    return re.compile(plain + rb"(?:" + field + plain + rb")*+")
+
+
 @lru_cache
 def _row_pattern(dialect: Dialect) -> re.Pattern[bytes]:
     """One row with its newline. Possessive throughout, so that a row which is not all there fails at once."""

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from windrow.common.blocks import block_entries
 from windrow.common.codec import to_plain
-from windrow.common.errors import ExportError
+from windrow.common.errors import NodeUnfit, NotSeenHere
 from windrow.common.messages import Outcomes, ReadResults
 from windrow.common.values import decode_value
 from windrow.common.words import TERMINAL_STATES, JobState
+from windrow.export.cutting import find_cut
 from windrow.export.joining import join_prefix
 from windrow.export.model import Part, Plan
+from windrow.export.parts import check_partitions
 from windrow.export.ports import ClientPort
 from windrow.export.publish import publish_export
 from windrow.export.stages import ENDING, append, cancel, close, find_job, stage_id
 from windrow.export.totals import check_errors
-from windrow.export.work import find_plan, part_from, plan_from
+from windrow.export.work import find_plan, not_seen, part_from, plan_from, read_token
 
 FIRST_PAUSE_S = 0.5
 PAUSE_MAX_S = 5.0
+PAUSE_LIMITED_MAX_S = 1.0
+"""With a limit others wait for it."""
 _GROWTH = 1.2
 
 
@@ -31,24 +36,56 @@ def last_stage(plan: Plan) -> str:
 
 
 def join_early(client: ClientPort, work: Path, item: dict[str, Any], index: int, unique: str) -> dict[str, object]:
-    """One look: join what is there, and ask to be run again a moment later. The export would be right without it."""
+    """One look: join what is there, and ask to be run again a moment later. Without a limit it is never needed.
+
+    With one the last stage waits for this one, which ends when enough rows are there, and cancels the rest.
+    """
     export = str(item["export"])
     job = stage_id(export, "join")
+    limited = item["spec"]["limit"] is not None
     merging = find_job(client, export)
     if merging is not None and merging.state in (JobState.FAILED, JobState.CANCELLED):
         # Whoever cancels an export by its id cancels its last job.
         cancel(client, export, merging.reason, [one for one in ENDING if one != "join"])
-    if merging is None or merging.state in TERMINAL_STATES or _ended_badly(client, export):
+    # With a limit a stage may have been cancelled by an earlier run of this item, which is looked at below.
+    if merging is None or merging.state in TERMINAL_STATES or (not limited and _ended_badly(client, export)):
         close(client, job, index + 1)
         return {}
-    joined = 0
+    if not read_token(work) and _is_waiting(client, export):
+        # No merge can have removed the folder yet.
+        raise NodeUnfit(not_seen(work))
     plan = find_plan(work)
-    if plan is not None:
-        parts = list(finished_parts(client, export, plan))
-        check_errors(work, plan, parts, unique, all_there=False)
-        joined = join_prefix(work, plan, parts).parts
-    append(client, job, [item], index + 1, delay_s=min(PAUSE_MAX_S, FIRST_PAUSE_S * _GROWTH ** min(index, 50)))
+    joined = _join_finished(client, export, work, plan, unique) if plan is not None else 0
+    if limited and (_is_enough(client, export, work, plan) or _ended_badly(client, export)):
+        close(client, job, index + 1)
+        return {"joined": joined}
+    pause_max_s = PAUSE_LIMITED_MAX_S if limited else PAUSE_MAX_S
+    append(client, job, [item], index + 1, delay_s=min(pause_max_s, FIRST_PAUSE_S * _GROWTH ** min(index, 50)))
     return {"joined": joined}
+
+
+def _join_finished(client: ClientPort, export: str, work: Path, plan: Plan, unique: str) -> int:
+    """Join the finished prefix, unless what it shows ends the export."""
+    parts = list(finished_parts(client, export, plan))
+    with contextlib.suppress(FileNotFoundError):
+        # The folder has gone meanwhile: the merge has judged them.
+        check_errors(work, plan, parts, unique, all_there=False)
+    cut = find_cut(plan, parts)
+    check_partitions(plan, parts if cut is None else parts[: cut.parts - 1])
+    return join_prefix(work, plan, parts).parts
+
+
+def _is_enough(client: ClientPort, export: str, work: Path, plan: Plan | None) -> bool:
+    """Whether no more parts are needed; those behind the cut of a limit are cancelled."""
+    if plan is None:
+        return False
+    stage = last_stage(plan)
+    if find_cut(plan, list(finished_parts(client, export, plan))) is not None:
+        # By now the cut is noted (join_prefix), for tasks that have to know why their job was cancelled.
+        cancel(client, export, "the limit is reached, nobody needs what lies behind it", [stage])
+        return True
+    info = find_job(client, stage_id(export, stage))
+    return info is not None and info.state is JobState.DONE
 
 
 def _ended_badly(client: ClientPort, export: str) -> bool:
@@ -60,6 +97,12 @@ def _ended_badly(client: ClientPort, export: str) -> bool:
             cancel(client, export, info.reason or f"job {info.id} ({info.name}) has {info.state}", others)
             return True
     return False
+
+
+def _is_waiting(client: ClientPort, export: str) -> bool:
+    """Whether the last stage has not begun."""
+    merging = find_job(client, export)
+    return merging is not None and merging.state is JobState.PENDING
 
 
 def finished_parts(client: ClientPort, export: str, plan: Plan) -> Iterator[Part]:
@@ -84,8 +127,9 @@ def merge_parts(client: ClientPort, work: Path, item: dict[str, Any], unique: st
     # An earlier run of this very task may have removed the folder.
     plan = find_plan(work) or (plan_from(decision["plan"]) if decision.get("plan") else None)
     if plan is None:
-        raise ExportError(f"{work} has gone: the export was taken over by another one, or published already")
-    parts = [part_from(result) for result in client.job(stage_id(export, last_stage(plan))).results()]
+        raise NotSeenHere(f"{work} has gone: the export was taken over by another one, or published already")
+    # All of them, for this stage waits for theirs; with a limit as many as are needed.
+    parts = list(finished_parts(client, export, plan))
     done = publish_export(work, plan, parts, int(decision["segments"]), unique)
     plain: dict[str, object] = to_plain(done)
     return {**plain, "notes": [*planned["notes"], *cut["notes"]]}

@@ -12,6 +12,8 @@ PLAN_VERSION = 3
 
 Count = Annotated[int, Between(0, (1 << 63) - 1)]
 """Of rows or bytes."""
+PARTITIONS_MAX = 1000
+"""Different values of the partition's column, unless another bound is asked for: each is a folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,8 @@ class Destination:
     force: bool = False
     manifest: bool = False
     """Leave a manifest beside the destination: rows, bytes and SHA-256 of each part."""
+    partitions_max: int = PARTITIONS_MAX
+    """In the whole export."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,13 +190,15 @@ class Part:
     """Of each file."""
     bad_file: str = ""
     """The part of the side file, where there are bad rows."""
+    places: str = ""
+    """Where its rows and the bad ones stand in the segment, where a limit may cut it (bad_places.py)."""
     skipped: bool = False
     """Behind the cut of a limit: not converted, because nobody needs it."""
 
     @property
     def is_sound(self) -> bool:
         """Whether each file has its sum, and none lies outside the work folder."""
-        names = [*self.files, self.bad_file] if self.bad_file else self.files
+        names = [*self.files, *filter(None, (self.bad_file, self.places))]
         return len(self.files) == len(self.sha256) and not any(
             "\0" in name or not {"", ".", ".."}.isdisjoint(name.split("/")) for name in names
         )

@@ -26,6 +26,7 @@ import pyarrow.compute
 from windrow.common.codec import to_plain
 from windrow.common.errors import ExportError
 from windrow.common.redact import redact_url
+from windrow.export.bad_places import places_bytes, places_wanted, read_places
 from windrow.export.disk import full_disk_is_retried
 from windrow.export.encode import encode_head, encode_rows, shown
 from windrow.export.files import Written, hash_file, new_file, sync_folder, write_whole
@@ -35,8 +36,6 @@ from windrow.export.records import RecordKind
 pc: Any = pyarrow.compute
 
 NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
-PARTITION_VALUES_MAX = 1000
-"""Different values in a segment: each is a file."""
 FOLDER_NAME_BYTES_MAX = 255
 SIDE_FORM = Form(kind="csv")
 SIDE_TEXT_MAX = 10_000
@@ -77,6 +76,16 @@ class ConvertedRows(Protocol):
     @property
     def bad(self) -> Sequence[BadRowLike]:
         """In source order."""
+        ...
+
+    @property
+    def order(self) -> Any:
+        """Number of each row that is left among the segment's rows."""
+        ...
+
+    @property
+    def bad_ordinals(self) -> Sequence[int]:
+        """The same of each bad row."""
         ...
 
 
@@ -133,6 +142,10 @@ def _write_part(
         if bad_file:
             raise ExportError(f"segment {segment.number} has bad rows in both rounds: the first one finds them all")
         bad_file = write_side_part(work, plan, segment, converted.bad, unique)
+    bad_ordinals = converted.bad_ordinals
+    if earlier is not None and earlier.places:
+        bad_ordinals, _ = read_places(work, earlier.places)
+    places = write_part_places(work, plan, segment, bad_ordinals, converted.order.slice(0, len(columns[0])), unique)
     files = _write_files(work, plan, stem, columns)
     part = Part(
         segment=segment.number,
@@ -143,6 +156,7 @@ def _write_part(
         bytes=sum(size for _, size, _ in files),
         sha256=tuple(digest for _, _, digest in files),
         bad_file=bad_file,
+        places=places,
     )
     receipt = _RECEIPT.encode(_Receipt(part_key(plan, segment), part))
     # Whoever finds a receipt holds it against the files, and makes the part anew where it says nothing.
@@ -166,8 +180,8 @@ def find_part(work: Path, plan: Plan, segment: Segment) -> Part | None:
         return None
     try:
         sums = [hash_file(work / name) for name in part.files]
-        if part.bad_file:
-            (work / part.bad_file).stat()
+        for name in filter(None, (part.bad_file, part.places)):
+            (work / name).stat()
         if plan.dest.partition is not None and plan.steps.limit is not None and part.files:
             (work / order_name(part)).stat()
     except (OSError, ValueError):
@@ -212,11 +226,31 @@ def folder_name(name: str, value: str | None) -> str:
     return folder
 
 
+def check_partitions(plan: Plan, parts: Iterable[Part]) -> None:
+    """ExportError where these parts together have more folders than the export may."""
+    if plan.dest.partition is None:
+        return
+    folders = {name.split("/")[1] for part in parts for name in part.files}
+    if len(folders) > plan.dest.partitions_max:
+        raise too_many_partitions(plan, len(folders))
+
+
+def too_many_partitions(plan: Plan, count: int) -> ExportError:
+    """Each value would be a folder."""
+    name = next(column.name for column in plan.output if column.index == plan.dest.partition)
+    return ExportError(
+        f"column {name!r} has {count} different values or more, and each would be a folder; --max-partitions allows "
+        f"{plan.dest.partitions_max}: choose a column with fewer, or raise it"
+    )
+
+
 def file_names(plan: Plan) -> tuple[list[str], list[str]]:
     """Names and types of the columns in the files, which the partition's column is not in."""
     left_out = partition_column(plan)
     kept = [at for at in range(len(plan.output)) if at != left_out]
-    return [plan.names[at] for at in kept], [plan.types[at] for at in kept]
+    # Both are made anew at each look, which with thousands of columns must not be done for each of them.
+    names, types = plan.names, plan.types
+    return [names[at] for at in kept], [types[at] for at in kept]
 
 
 def encode_file(plan: Plan, columns: Sequence[Any]) -> Iterator[bytes]:
@@ -267,6 +301,15 @@ def write_side_part(work: Path, plan: Plan, segment: Segment, bad: Sequence[BadR
     return path
 
 
+def write_part_places(work: Path, plan: Plan, segment: Segment, bad: Sequence[int], order: Any, unique: str) -> str:
+    """Write where the segment's bad rows and the others stand; the file's name, or nothing where nobody will ask."""
+    if not places_wanted(plan, any_bad=bool(bad)):
+        return ""
+    name = f"part-{segment.number:06d}-{unique}.places"
+    write_new(work / name, places_bytes(bad, order))
+    return name
+
+
 def _write_files(work: Path, plan: Plan, stem: str, columns: list[Any]) -> list[tuple[str, int, str]]:
     """Name, size and SHA-256 of each; none where there are no rows."""
     if not len(columns[0]):
@@ -281,12 +324,10 @@ def _write_files(work: Path, plan: Plan, stem: str, columns: list[Any]) -> list[
 
 def _write_partitions(work: Path, plan: Plan, stem: str, columns: list[Any], place: int) -> list[tuple[str, int, str]]:
     values = pc.dictionary_encode(shown(columns[place]), null_encoding="encode")
-    folders = [folder_name(plan.names[place], value) for value in values.dictionary.to_pylist()]
-    if len(folders) > PARTITION_VALUES_MAX:
-        raise ExportError(
-            f"column {plan.names[place]!r} has {len(folders)} different values in one segment, and each would be a "
-            f"file; partitions have at most {PARTITION_VALUES_MAX}: choose a column with fewer"
-        )
+    column = plan.names[place]
+    folders = [folder_name(column, value) for value in values.dictionary.to_pylist()]
+    if len(folders) > plan.dest.partitions_max:
+        raise too_many_partitions(plan, len(folders))
     by_name = sorted(range(len(folders)), key=folders.__getitem__)
     rank_of = {code: rank for rank, code in enumerate(by_name)}
     ranks: Any = pa.array([rank_of[code] for code in range(len(folders))], pa.int32()).take(values.indices)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 from windrow.common.codec import to_plain
-from windrow.common.errors import ExportError
+from windrow.common.errors import ExportError, NotSeenHere, UsageError
 from windrow.common.words import TERMINAL_STATES
+from windrow.export.cutting import is_behind_cut, is_cut
 from windrow.export.inference import decided, join_all, join_named, states_of
 from windrow.export.loading import read_segment, row_group_segments, states_of_keys
-from windrow.export.looking import dialect_of, is_prepared, name_of
+from windrow.export.looking import dialect_of, is_prepared
 from windrow.export.model import Plan, Segment
 from windrow.export.planning import finish_plan, make_draft, settle_draft, take_over
 from windrow.export.ports import ClientPort
@@ -22,7 +24,6 @@ from windrow.export.segmenting import (
     TextCutter,
     block_counts,
     count_range,
-    piece_fits,
     prepared_segment,
     prepared_segments,
     reader_of,
@@ -66,7 +67,7 @@ def plan_export(client: ClientPort, item: dict[str, Any], work: Path, unique: st
     try:
         work.mkdir(exist_ok=True)
     except OSError as error:
-        raise ExportError(f"the folder {work.parent} cannot be written to: {error.strerror}") from None
+        raise NotSeenHere(f"the folder {work.parent} cannot be written to: {error.strerror}") from None
     settle_draft(work, draft, unique)
     token = write_token(work, unique)
     if draft.streamed and find_plan(work) is None:
@@ -109,17 +110,25 @@ def scan_item(client: ClientPort, item: dict[str, Any], work: Path, unique: str)
     for piece in prepare(text_source(draft, source), work, unique):
         if not draft.streamed:
             continue
-        if piece.inside or not piece_fits(draft, number, work, piece):
-            raise ExportError(
-                f"{name_of(source)}: its quotes do not pair as RFC 4180 has them (before line {piece.line}): "
-                "unpack it first, or give its quoting with --quote and --escape"
-            )
         segment = prepared_segment(draft, number, total, piece)
         if segment is not None:
+            if is_behind_cut(work, total):
+                break
             job = stage_id(str(item["export"]), "convert")
-            append(client, job, [segment_item(work, str(item["export"]), str(item["token"]), segment)], total)
+            with _unless_cut(work):
+                append(client, job, [segment_item(work, str(item["export"]), str(item["token"]), segment)], total)
             total += 1
     return {"source": number}
+
+
+@contextlib.contextmanager
+def _unless_cut(work: Path) -> Generator[None, None, None]:
+    """Let a job take no more items, where that is because a limit is reached."""
+    try:
+        yield
+    except UsageError:
+        if not is_cut(work):
+            raise
 
 
 def cut_segments(client: ClientPort, item: dict[str, Any], work: Path, unique: str) -> dict[str, object]:
@@ -127,7 +136,7 @@ def cut_segments(client: ClientPort, item: dict[str, Any], work: Path, unique: s
     export, draft = str(item["export"]), get_draft(work)
     found = find_segments(work)
     if found is None:
-        found = _find_all(client, export, draft, work, unique)
+        found = _find_all(client, export, draft, work)
         if not found.segments and not draft.plan.columns:
             found = Found((), (*found.notes, "the source is empty: there are neither columns nor rows"))
         write_segments(work, found, unique)
@@ -147,7 +156,7 @@ def _looks_at_all(draft: Draft) -> bool:
     return draft.spec.infer == "full" and bool(draft.guessed)
 
 
-def _find_all(client: ClientPort, export: str, draft: Draft, work: Path, unique: str) -> Found:
+def _find_all(client: ClientPort, export: str, draft: Draft, work: Path) -> Found:
     form = draft.plan.read_form
     segments: list[Segment] = []
     notes: list[str] = []
@@ -161,7 +170,7 @@ def _find_all(client: ClientPort, export: str, draft: Draft, work: Path, unique:
         counted.setdefault(int(result["source"]), []).append(result)
     for number, source in enumerate(draft.plan.sources):
         if is_prepared(source, form):
-            more, note = prepared_segments(draft, number, work, len(segments), unique)
+            more, note = prepared_segments(draft, number, work, len(segments))
         else:
             ranges = sorted(counted.get(number, ()), key=lambda one: int(one["start"]))
             counts = (
@@ -201,12 +210,14 @@ def decide_types(client: ClientPort, item: dict[str, Any], work: Path, unique: s
     token = read_token(work)
     items = segment_items(work, export, token, found.segments)
     if not draft.streamed:
-        fill(client, export, "convert", items)
+        with _unless_cut(work):
+            fill(client, export, "convert", items)
     dedupes = plan.steps.dedupe and found.segments
     common = {"work": str(work), "export": export, "token": token, "segments": len(found.segments)}
     partitions = [{**common, "partition": at} for at in range(draft.partitions)]
-    fill(client, export, "dedupe", partitions if dedupes else ())
-    fill(client, export, "finish", items if dedupes else ())
+    for stage, filling in (("dedupe", partitions), ("finish", items)):
+        with _unless_cut(work):
+            fill(client, export, stage, filling if dedupes else ())
     plain = to_plain(plan)
     return {
         "segments": len(found.segments),

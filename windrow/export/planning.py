@@ -161,6 +161,7 @@ def _plan(
             path=spec.dest.rstrip("/"),
             folder=spec.dest.endswith("/"),
             partition=choice.partition if choice else None,
+            partitions_max=spec.max_partitions,
             force=spec.force,
             manifest=spec.manifest,
         ),

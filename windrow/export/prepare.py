@@ -1,7 +1,8 @@
 """Turns a compressed or unscannable text source into segment files of plain UTF-8, each there as soon as it is whole.
 
-One pass reads, decompresses, transcodes and cuts at row ends, where the plain text would be cut: so the bytes
-of each segment follow from the source, the options and the segment size alone. A segment file appears by renaming, and
+One pass reads, decompresses, transcodes and cuts at row ends: so the bytes of each segment follow from the source, the
+options and the segment size alone. Where quotes pair it cuts where cut_segments would cut the plain text; where they do
+not, the pass is the sequential scan that finds rows all the same. A segment file appears by renaming, and
 its note after it; a later run takes over what is noted, and reads on behind it.
 """
 
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from windrow.common.codec import to_plain
 from windrow.export.compression import HEAD_BYTES, PLAIN, PlainStream, check_plain, open_plain
-from windrow.export.dialect import NEWLINE, Dialect, State, find_row_end, state_after
+from windrow.export.dialect import NEWLINE, Dialect, State, find_row_end, find_whole_rows, state_after
 from windrow.export.disk import check_disk, folder_gone, full_disk_is_retried
 from windrow.export.encoding import codec_of, resolve_encoding, transcode
 from windrow.export.estimating import needed_bytes
@@ -24,7 +25,7 @@ from windrow.export.files import find_size, write_durably
 from windrow.export.records import RecordKind
 from windrow.export.storage import Fingerprint, SourceFile, check_unchanged, open_source
 
-PREPARE_VERSION = 1
+PREPARE_VERSION = 2
 """Raised when the same source would give other segments."""
 SAMPLE_BYTES = 1 << 20
 
@@ -72,7 +73,7 @@ class PreparedSegment:
     last: bool
     """Nothing comes behind it."""
     inside: bool
-    """The text ends inside quotes: their number is odd. Only ever true of the last one."""
+    """The quotes up to its end are odd in number: they do not pair, and their parity would mislead."""
 
     @property
     def stop(self) -> int:
@@ -97,7 +98,7 @@ def prepare(source: TextSource, work: Path, unique: str) -> Iterator[PreparedSeg
     check_disk(work, max(0, estimate_bytes(source) - offset))
     with _open(source) as stream:
         texts = transcode(_Checked(stream, source), source.encoding, name=source.name)
-        cutter = _Cutter(_behind(texts, offset), source, offset, line)
+        cutter = _Cutter(_behind(texts, offset), source, offset, line, inside=bool(done) and done[-1].inside)
         for number in itertools.count(len(done)):
             segment = _write_segment(source, work, unique, cutter, number)
             yield segment
@@ -141,9 +142,7 @@ def _write_segment(source: TextSource, work: Path, unique: str, cutter: _Cutter,
             last = not cutter.has_more()
             if last:
                 check_unchanged(source.file)
-            segment = PreparedSegment(
-                number, file, start, size, sha256, line, cutter.line - line, last, last and cutter.state.inside
-            )
+            segment = PreparedSegment(number, file, start, size, sha256, line, cutter.line - line, last, cutter.inside)
             # After the file: what is noted is there.
             _NOTE.write(work / _note_name(source, number), segment, unique)
     except FileNotFoundError:
@@ -159,44 +158,64 @@ def _open(source: TextSource) -> PlainStream:
 class _Cutter:
     """Deals a text out in pieces, segment after segment."""
 
-    def __init__(self, texts: Iterator[bytes], source: TextSource, offset: int, line: int) -> None:
+    def __init__(self, texts: Iterator[bytes], source: TextSource, offset: int, line: int, *, inside: bool) -> None:
         self._texts = texts
         self._rest = b""
+        """From the beginning of a row on."""
         self._dialect = source.dialect
         self._segment_bytes = source.segment_bytes
+        self._state = State(inside)
         self.offset = offset
         self.line = line
-        self.state = State()
+
+    @property
+    def inside(self) -> bool:
+        """The quotes so far are odd in number."""
+        return self._state.inside
 
     def has_more(self) -> bool:
         """Whether anything comes behind what was dealt out."""
-        while not self._rest:
-            text = next(self._texts, None)
-            if text is None:
-                return False
-            self._rest = text
-        return True
+        return bool(self._rest) or self._read(1)
 
     def pieces(self) -> Iterator[bytes]:
         """The pieces of the next segment: up to the first row start at or behind the next multiple of its size."""
         target = (self.offset // self._segment_bytes + 1) * self._segment_bytes
         while self.has_more():
-            data = self._rest
             # The byte before the target is looked at too: the target may itself be a row start.
-            skip = max(0, target - 1 - self.offset)
-            if skip < len(data):
-                state = state_after(data[:skip], self.state, self._dialect)
-                cut = find_row_end(data, skip, self._dialect, state)
-                if cut >= 0:
-                    yield self._take(cut, State())
-                    return
-            yield self._take(len(data), state_after(data, self.state, self._dialect))
+            stop, is_cut = self._walk(max(0, target - 1 - self.offset))
+            if not stop and self._read(len(self._rest)):
+                continue
+            yield self._take(stop or len(self._rest))
+            if is_cut:
+                return
 
-    def _take(self, length: int, state: State) -> bytes:
+    def _walk(self, goal: int) -> tuple[int, bool]:
+        """(stop, is cut): the first row end behind `goal`, else the end of the whole rows at hand; 0 for none."""
+        data, at = self._rest, 0
+        while True:
+            stop, regular = find_whole_rows(data, at, self._dialect)
+            if goal < stop and regular:
+                state = state_after(data[at:goal], State(), self._dialect)
+                return find_row_end(data, goal, self._dialect, state), True
+            if goal < stop or stop == at:
+                return stop, goal < stop
+            at = stop
+
+    def _read(self, more_bytes: int) -> bool:
+        """Have so many bytes more, so that a row of many pieces is looked at anew only when there is twice as much."""
+        pieces = [self._rest]
+        while more_bytes > 0 and (text := next(self._texts, None)) is not None:
+            pieces.append(text)
+            more_bytes -= len(text)
+        before = len(self._rest)
+        self._rest = b"".join(pieces)
+        return len(self._rest) > before
+
+    def _take(self, length: int) -> bytes:
         taken, self._rest = self._rest[:length], self._rest[length:]
         self.offset += length
         self.line += taken.count(NEWLINE)
-        self.state = state
+        self._state = state_after(taken, self._state, self._dialect)
         return taken
 
 

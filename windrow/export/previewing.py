@@ -1,6 +1,7 @@
 """Says what an export would be: schema, segments, five converted rows and an estimate; nothing is written.
 
-Only the beginning of the first source is read, so types are those of its first rows, where the export looks further.
+Only the beginning of the first source is read. Where that is the whole source its types are those of the export; else
+they are a guess, which is said.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -17,6 +18,7 @@ from windrow.common.codec import decoder_for, to_plain
 from windrow.export.compression import ZIP
 from windrow.export.converting import convert
 from windrow.export.dialect import find_last_row_end
+from windrow.export.disk import shown_bytes
 from windrow.export.encode import encode_rows, shown
 from windrow.export.encoding import codec_of, find_bom
 from windrow.export.estimating import needed_bytes
@@ -27,13 +29,15 @@ from windrow.export.model import Plan, Segment, Source
 from windrow.export.parts import file_names, partition_column
 from windrow.export.planning import finish_plan, make_draft
 from windrow.export.read_jsonl import jsonl_states
+from windrow.export.sampling import SAMPLE_BYTES, SAMPLES
 from windrow.export.segment_rows import read_segment
 from windrow.export.spec import ExportSpec
 from windrow.export.storage import open_source
 from windrow.export.work import Draft
 
 ROWS = 5
-LOOK_BYTES = 1 << 20
+LOOK_BYTES = SAMPLES * SAMPLE_BYTES
+"""As much as types are decided from: so a source of one small file has the types that the export will give it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ def preview_from(data: object) -> Preview:
 def make_preview(spec: ExportSpec) -> Preview:
     """Look at the sources and convert the beginning of the first one."""
     draft, notes = make_draft(spec)
-    segment, data, total, segments = _beginning(draft)
+    segment, data, total, segments, whole = _beginning(draft)
     plan = _finished(draft, segment, data)
     began = time.perf_counter()
     converted = convert(plan, segment, Path(), data)
@@ -80,8 +84,8 @@ def make_preview(spec: ExportSpec) -> Preview:
     written = sum(len(piece) for piece in encode_rows(plan.write_form, names, types, columns)) if columns else 0
     seconds = time.perf_counter() - began
     share = total / max(1, len(data) if data is not None else total // max(1, segments))
-    if draft.guessed or plan.read_form.kind == "jsonl":
-        notes = (*notes, "types are those of the first rows; the export looks at the whole source")
+    if not whole:
+        notes += _guess(draft, len(data or b""))
     if converted.bad:
         bad = converted.bad[0]
         notes = (*notes, f"{len(converted.bad)} bad rows among the first ones, e.g. line {bad.line}: {bad.reason}")
@@ -97,27 +101,40 @@ def make_preview(spec: ExportSpec) -> Preview:
     )
 
 
-def _beginning(draft: Draft) -> tuple[Segment, bytes | None, int, int]:
-    """The first rows as a segment, their bytes, the bytes of all sources, and how many segments they make."""
+def _guess(draft: Draft, seen_bytes: int) -> tuple[str, ...]:
+    """What must be known of types that were found from the first rows alone."""
+    is_json = draft.plan.read_form.kind == "jsonl"
+    if not draft.guessed and not is_json:
+        return ()
+    looks = "all values" if is_json or draft.spec.infer == "full" else f"{SAMPLES} places spread over the whole source"
+    what = "columns and types" if is_json else "types"
+    seen = f"the first {shown_bytes(seen_bytes)} of {name_of(draft.plan.sources[0])}"
+    return (f"{what} are a guess from {seen}; the export looks at {looks}",)
+
+
+def _beginning(draft: Draft) -> tuple[Segment, bytes | None, int, int, bool]:
+    """The first rows as a segment, their bytes, the bytes of all sources, how many segments they make, and whether
+    the first rows are all."""
     plan, source = draft.plan, draft.plan.sources[0]
     if plan.read_form.kind == "parquet":
         groups: list[Segment] = []
         for number, one in enumerate(plan.sources):
             groups += row_group_segments(one, number, len(groups), plan.segment_bytes)
         total = sum(one.bytes for one in plan.sources)
-        return (groups[0] if groups else Segment(0, 0, 0, 0)), None, total, len(groups)
+        return (groups[0] if groups else Segment(0, 0, 0, 0)), None, total, len(groups), len(groups) <= 1
     total = sum(_plain_bytes(one) for one in plan.sources)
     head = plain_head(source, LOOK_BYTES)
+    is_end = len(head) < LOOK_BYTES
     prepared = is_prepared(source, plan.read_form)
     if prepared:
         bom = find_bom(head, name_of(source))
         head = head[bom.bom_bytes if bom else 0 :].decode(codec_of(plan.read_form.encoding), "ignore").encode()
     start = draft.heads[0].start
     data = head[start:]
-    if len(head) < total:
+    if not is_end:
         data = data[: max(0, find_last_row_end(data, dialect_of(plan.read_form)))]
     segment = Segment(0, 0, start, start + len(data), draft.heads[0].line, "prepared" if prepared else "")
-    return segment, data, total, max(1, -(-total // plan.segment_bytes))
+    return segment, data, total, max(1, -(-total // plan.segment_bytes)), is_end and len(plan.sources) == 1
 
 
 def _plain_bytes(source: Source) -> int:

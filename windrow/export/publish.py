@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from windrow.common.errors import ExportError
+from windrow.common.errors import ExportError, NotSeenHere
 from windrow.export.cutting import cut_part, find_cut
 from windrow.export.destination import (
     aside_path,
@@ -30,11 +30,18 @@ from windrow.export.form import check_names, check_write_form
 from windrow.export.joining import Progress, join_whole
 from windrow.export.manifest import check_manifest_path, manifest_bytes, publish_manifest
 from windrow.export.model import Part, Plan
-from windrow.export.parts import partition_column
+from windrow.export.parts import check_partitions, partition_column
 from windrow.export.published import is_published, published_name
 from windrow.export.records import RecordKind
 from windrow.export.staging import stage_folder, staged_files, staged_path
-from windrow.export.totals import check_errors, check_side_path, needed_parts, publish_side_file, side_path
+from windrow.export.totals import (
+    check_errors,
+    check_side_path,
+    count_published,
+    needed_parts,
+    publish_side_file,
+    side_path,
+)
 
 RECEIPT_FILE = "published.json"
 ATTEMPTS = 5
@@ -92,6 +99,11 @@ def publish_export(
     `parts` are those of all segments, in order; behind the cut of a limit they may be skipped or missing.
     """
     needed = _check_complete(plan, parts, segments)
+    bad: int | None = None
+    with contextlib.suppress(FileNotFoundError):
+        # Where the folder has gone an earlier run has published the side file.
+        needed = list(needed_parts(work, plan, needed))
+        bad = sum(part.bad_rows for part in needed)
     for attempt in range(ATTEMPTS):
         try:
             receipt = _publish(work, plan, needed, f"{unique}-{attempt}", progress)
@@ -103,12 +115,12 @@ def publish_export(
     else:
         raise AssertionError("unreachable")
     _clear(work, plan)
-    bad = sum(part.bad_rows for part in needed)
+    bad = count_published(plan) if bad is None else bad
     cut = find_cut(plan, needed)
     return Published(
         path=plan.dest.path,
         rows=sum(part.rows for part in needed) if cut is None else (plan.steps.limit or 0),
-        rows_in=sum(part.rows_in for part in needed),
+        rows_in=sum(part.rows_in for part in parts[: len(needed)]),
         bytes=receipt.bytes,
         files=receipt.files,
         bad_rows=bad,
@@ -120,8 +132,9 @@ def publish_export(
 
 def _check_complete(plan: Plan, parts: Sequence[Part], segments: int) -> list[Part]:
     """The parts that are needed."""
-    needed = list(needed_parts(plan, parts))
-    complete = len(needed) == segments or find_cut(plan, parts) is not None
+    cut = find_cut(plan, parts)
+    needed = list(parts if cut is None else parts[: cut.parts])
+    complete = len(needed) == segments or cut is not None
     if not complete or [part.segment for part in needed] != list(range(len(needed))):
         raise ExportError(f"{len(parts)} of {segments} segments have parts, or not in order: start the export again")
     skipped = next((part.segment for part in needed if part.skipped), None)
@@ -139,7 +152,9 @@ def _publish(work: Path, plan: Plan, parts: list[Part], unique: str, progress: P
             if plan.dest.folder:
                 recover_folder(dest)
             if not is_published(plan, parts):
-                raise ExportError(f"{gone} has gone before it was joined: start the export again")
+                # Without the whole folder this may be a node that never saw it.
+                kind = NotSeenHere if gone == work else ExportError
+                raise kind(f"{gone} has gone before it was joined: start the export again")
             return _receipt_of(plan, dest)
         _check_free(plan, dest)
         check_errors(work, plan, parts, unique, all_there=True)
@@ -167,6 +182,7 @@ def _publish(work: Path, plan: Plan, parts: list[Part], unique: str, progress: P
 def _prepare(work: Path, plan: Plan, parts: list[Part], unique: str, progress: Progress | None) -> _Receipt:
     """Make what is to appear, and note it; the first run to note it decides."""
     cut = _cut(work, plan, parts, unique)
+    check_partitions(plan, cut)
     if plan.dest.folder:
         with full_disk_is_retried(work):
             staged = stage_folder(work, plan, cut, unique)

@@ -152,8 +152,12 @@ class ExportRun:
         total: int | None = int(known.cut["segments"]) if known.cut else None
         if total is not None and len(stages) > 1 and known.decide:
             total = 2 * total + (int(known.decide["partitions"]) if total else 0)
+        last = self.job(stages[-1]).status()
+        if last.state == "cancelled" and merge.state == "done":
+            # A limit was reached.
+            total = done
         if merge.state not in _ENDED:
-            phase = "merging" if self.job(stages[-1]).status().state == "done" else "converting"
+            phase = "merging" if last.state in ("done", "cancelling", "cancelled") else "converting"
         sums = self._read_parts(stages[-1])
         source_bytes = int(known.plan["source_bytes"])
         return ExportProgress(
@@ -161,7 +165,7 @@ class ExportRun:
             segments_done=done,
             segments_total=total,
             rows_in=sums.rows_in,
-            rows=sums.rows,
+            rows=sums.rows if self.spec.limit is None else min(sums.rows, self.spec.limit),
             bad_rows=sums.bad_rows,
             bytes_written=sums.bytes,
             source_bytes=source_bytes,
@@ -295,6 +299,8 @@ def export(
 def _error_of(failure: Any, job: str) -> Exception:
     if str(failure.type).endswith("ExportError"):
         return ExportError(str(failure.message))
+    if str(failure.type).endswith("NodeUnfit"):
+        return ExportError(f"no node is left that can go on with the export: {failure.message}")
     from windrow.client.failures import task_failed
 
     return task_failed(failure, job)

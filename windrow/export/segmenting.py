@@ -10,18 +10,15 @@ import csv
 import io
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
 
 from windrow.common.errors import ExportError
+from windrow.export.cutting import is_cut
 from windrow.export.dialect import NEWLINE, BlockCount, Dialect, State, count_block, find_row_end, scan_row_ends
-from windrow.export.files import find_size, write_durably
 from windrow.export.looking import dialect_of, name_of
 from windrow.export.model import Segment, Source
 from windrow.export.prepare import PreparedSegment, TextSource, find_prepared
-from windrow.export.records import RecordKind
 from windrow.export.splitting import BLOCK_BYTES, Read, RowStart, add_up, find_row_start
 from windrow.export.storage import Fingerprint, SourceFile, read_range
 from windrow.export.work import Draft
@@ -116,10 +113,7 @@ class TextCutter:
             return []
         cuts = self._by_parity()
         if cuts is None:
-            self.note = (
-                f"{name_of(self._source)}: its quotes do not pair as RFC 4180 has them, "
-                "so its rows were found by one sequential scan"
-            )
+            self.note = _scanned(self._source)
             cuts = list(self._by_scan())
         return [*cuts, RowStart(end.offset, end.line)]
 
@@ -214,94 +208,22 @@ def prepared_segment(draft: Draft, source: int, number: int, piece: PreparedSegm
     return Segment(number, source, start, piece.bytes, line, piece.file) if start < piece.bytes else None
 
 
-def prepared_segments(draft: Draft, source: int, work: Path, first: int, unique: str) -> tuple[list[Segment], str]:
+def prepared_segments(draft: Draft, source: int, work: Path, first: int) -> tuple[list[Segment], str]:
     """The segments of a prepared source, and a note where its rows had to be found otherwise."""
     pieces = find_prepared(text_source(draft, draft.plan.sources[source]), work)
-    if not pieces or not pieces[-1].last:
+    if not (pieces and pieces[-1].last) and not is_cut(work):
         raise ExportError(f"{name_of(draft.plan.sources[source])} was not prepared whole: start the export again")
     note = ""
-    if pieces[-1].inside or not all(_piece_fits(draft, source, work, piece) for piece in pieces[1:]):
-        note = (
-            f"{name_of(draft.plan.sources[source])}: its quotes do not pair as RFC 4180 has them, "
-            "so its rows were found by one sequential scan"
-        )
-        found = _mend(draft, source, work, pieces, unique)
-    else:
-        made = (prepared_segment(draft, source, 0, piece) for piece in pieces)
-        found = [one for one in made if one is not None]
+    if any(piece.inside for piece in pieces):
+        note = _scanned(draft.plan.sources[source])
+    made = (prepared_segment(draft, source, 0, piece) for piece in pieces)
+    found = [one for one in made if one is not None]
     return [
         Segment(first + at, source, one.start, one.stop, one.line, one.prepared) for at, one in enumerate(found)
     ], note
 
 
-def piece_fits(draft: Draft, source: int, work: Path, piece: PreparedSegment) -> bool:
-    """Whether the first row of a prepared file has as many fields as the header."""
-    return piece.number == 0 or _piece_fits(draft, source, work, piece)
-
-
-def _piece_fits(draft: Draft, source: int, work: Path, piece: PreparedSegment) -> bool:
-    form = draft.plan.read_form
-    if form.kind != "csv" or not form.quote:
-        return True
-    with open(work / piece.file, "rb") as file:
-        return row_fits(file.read(LOOK_BYTES), dialect_of(form), len(draft.plan.sources[source].columns))
-
-
-class _MendedPiece(NamedTuple):
-    """A file with whole rows of a prepared text."""
-
-    file: str
-    bytes: int
-    line: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Mended:
-    """A prepared text dealt out anew."""
-
-    pieces: tuple[_MendedPiece, ...]
-
-    def segments(self, source: int) -> list[Segment]:
-        return [Segment(0, source, 0, one.bytes, one.line, one.file) for one in self.pieces]
-
-
-_MENDED = RecordKind(_Mended)
-
-
-def _mend(draft: Draft, source: int, work: Path, pieces: Sequence[PreparedSegment], unique: str) -> list[Segment]:
-    """Deal the prepared text out into new files, cut where rows really end."""
-    head, size = draft.heads[source], draft.plan.segment_bytes
-    dialect = dialect_of(draft.plan.read_form)
-    key = text_source(draft, draft.plan.sources[source]).key
-    done = work / f"mended-{key}.json"
-    earlier = _MENDED.find(done)
-    if earlier is not None and all(
-        one.file == f"mended-{key}-{at:06d}.text" and find_size(work / one.file) == one.bytes
-        for at, one in enumerate(earlier.pieces)
-    ):
-        return earlier.segments(source)
-
-    def read(offset: int, length: int) -> bytes:
-        found = b""
-        for piece in pieces:
-            start, stop = max(offset, piece.start), min(offset + length, piece.stop)
-            if start < stop:
-                with open(work / piece.file, "rb") as file:
-                    file.seek(start - piece.start)
-                    found += file.read(stop - start)
-        return found
-
-    end = pieces[-1].stop
-    made: list[_MendedPiece] = []
-    at, line = head.start, head.line
-    blocks = (read(offset, min(BLOCK_BYTES, end - offset)) for offset in range(head.start, end, BLOCK_BYTES))
-    row_ends = (head.start + one for one in scan_row_ends(blocks, dialect))
-    for stop in (one for one in row_ends if one - at >= size or one == end):
-        name = f"mended-{key}-{len(made):06d}.text"
-        data = read(at, stop - at)
-        write_durably(work / name, [data], unique)
-        made.append(_MendedPiece(name, len(data), line))
-        at, line = stop, line + data.count(NEWLINE)
-    mended = _Mended(tuple(made))
-    _MENDED.write(done, mended, unique)
-    return mended.segments(source)
+def _scanned(source: Source) -> str:
+    return (
+        f"{name_of(source)}: its quotes do not pair as RFC 4180 has them, so its rows were found by one sequential scan"
+    )

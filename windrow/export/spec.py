@@ -15,6 +15,7 @@ from typing import Any, TypedDict, Unpack, cast
 
 from windrow.common.codec import decoder_for, to_plain
 from windrow.common.errors import ExportError
+from windrow.export.model import PARTITIONS_MAX
 from windrow.export.texts import (
     INFER,
     check_marks,
@@ -32,7 +33,7 @@ SEGMENT_BYTES_MAX = 1 << 30
 """pyarrow reads a segment as one block, which must stay well below 2 GiB."""
 
 _URL = re.compile(r"(?:[a-zA-Z0-9+.-]+::)*[a-zA-Z][a-zA-Z0-9+.-]*://")
-_CHANGES_NO_PART = ("dest", "force", "manifest", "max_errors")
+_CHANGES_NO_PART = ("dest", "force", "manifest", "max_errors", "max_partitions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,8 @@ class ExportSpec:
     """Of the destination; empty: a comma, or a tab where it ends in .tsv."""
     partition_by: str = ""
     """The column whose values become folders."""
+    max_partitions: int = PARTITIONS_MAX
+    """So many different values it may have."""
     manifest: bool = False
     force: bool = False
     segment_bytes: int = SEGMENT_BYTES
@@ -103,6 +106,7 @@ class SpecOptions(TypedDict, total=False):
     to_encoding: str
     to_delimiter: str
     partition_by: str
+    max_partitions: int
     manifest: bool
     force: bool
     segment_bytes: int
@@ -111,7 +115,7 @@ class SpecOptions(TypedDict, total=False):
 _decode: Callable[[object], ExportSpec] = decoder_for(ExportSpec)
 _LISTS = ("columns", "cast", "drop_null", "dedupe_by")
 _FLAGS = ("trim", "empty_null", "manifest", "force")
-_NUMBERS = ("limit", "segment_bytes")
+_NUMBERS = ("limit", "max_partitions", "segment_bytes")
 _NAMES = frozenset(SpecOptions.__annotations__)
 
 
@@ -217,6 +221,8 @@ def check_spec(spec: ExportSpec) -> ExportSpec:
         raise ExportError(f"--infer {spec.infer}: there are {', '.join(INFER)}")
     if spec.limit is not None and spec.limit < 0:
         raise ExportError(f"--limit {spec.limit}: a number of rows, 0 or more")
+    if spec.max_partitions < 1:
+        raise ExportError(f"--max-partitions {spec.max_partitions}: a number of folders, 1 or more")
     kind = decide_format(spec.dest, spec.format)
     made = dataclasses.replace(
         spec,

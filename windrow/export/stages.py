@@ -72,8 +72,11 @@ def derived_id(text: str) -> str:
     return str(stage_id(text, "export"))
 
 
-def open_stages(client: ClientPort, export: str, dest: str, priority: int = 0) -> str:
-    """Open the jobs of all stages; returns what the scheduler has to say about it (that no node is there)."""
+def open_stages(client: ClientPort, export: str, dest: str, *, limited: bool) -> str:
+    """Open the jobs of all stages; returns what the scheduler has to say about it (that no node is there).
+
+    `limited`: there is a limit, whose cut ends the converting stage before all of it is done.
+    """
     note = ""
     label = os.path.basename(dest.rstrip("/"))
     for stage in STAGES:
@@ -83,7 +86,7 @@ def open_stages(client: ClientPort, export: str, dest: str, priority: int = 0) -
             "retry_on": ["windrow.common.errors.Unreachable"],
             # One bad segment spoils the whole: the others need not be converted first.
             "max_failures": 0,
-            "priority": priority + stage.priority,
+            "priority": stage.priority,
         }
         started = client.ask(
             StartJob(
@@ -91,12 +94,17 @@ def open_stages(client: ClientPort, export: str, dest: str, priority: int = 0) -
                 stage.task,
                 name=f"export {label}"[:200] + ("" if stage.name == "merge" else f": {stage.name}"),
                 options=make_options(options),
-                after=tuple(stage_id(export, before) for before in stage.after),
+                after=tuple(stage_id(export, before) for before in _before(stage, limited=limited)),
             ),
             Started,
         )
         note = note or started.note
     return note
+
+
+def _before(stage: Stage, *, limited: bool) -> tuple[str, ...]:
+    # What lies behind the cut of a limit is cancelled, and would take with it whatever waits for it.
+    return ("decide", "join") if limited and stage.name == "merge" else stage.after
 
 
 def begin(client: ClientPort, export: str, item: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ def start(client: ClientPort, spec: ExportSpec) -> tuple[str, ExportSpec]:
     if sees_our_files(client):
         check_paths(spec)
     export = draw_id()
-    note = open_stages(client, export, spec.dest)
+    note = open_stages(client, export, spec.dest, limited=spec.limit is not None)
     if note:
         warnings.warn(note, WindrowWarning, stacklevel=4)
     begin(client, export, _item(export, spec))
@@ -37,7 +37,7 @@ def start_from_task(client: ClientPort, options: dict[str, Any], item_id: str) -
     """Start an export from a task; the same item gives the same export, however often it runs."""
     spec = spec_from_options(options)
     export = derived_id(item_id)
-    open_stages(client, export, spec.dest)
+    open_stages(client, export, spec.dest, limited=spec.limit is not None)
     opened = find_job(client, stage_id(export, "plan"))
     # The day on which it was opened first: a second run of this item may come on another one.
     spec = with_date(spec, opened.created_s if opened is not None else time.time())

@@ -7,6 +7,7 @@ A limit, and which of equal keys stays, needs the other segments too and is left
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -38,6 +39,8 @@ class Converted:
     """Ascending int64: the number of each row among the segment's rows, the bad ones included."""
     bad: list[BadRow]
     """In source order."""
+    bad_ordinals: Sequence[int] = ()
+    """The number of each bad row among the segment's rows, ascending."""
     partition: Any = None
     """The column by which rows go into folders, as text."""
 
@@ -53,11 +56,12 @@ def convert_rows(plan: Plan, rows: Rows) -> Converted:
     source = {column.index: _cleaned(plan, column, rows.columns[column.index]) for column in plan.read}
     typed, misfits = _cast(plan, source)
     kept = _Kept(plan, source, typed, _order(rows))
-    bad = rows.bad
+    bad, ordinals = rows.bad, rows.removed
     if misfits:
         good, more = _bad_rows(rows, misfits)
         kept.keep(good)
         bad = _merged(bad, more)
+        ordinals = sorted([*ordinals, *map(rows.ordinal, pc.indices_nonzero(pc.invert(good)).to_pylist())])
     if steps.where:
         kept.keep(_meets(plan, kept, rows))
     if steps.drop_null:
@@ -69,6 +73,7 @@ def convert_rows(plan: Plan, rows: Rows) -> Converted:
         keys=[kept.value(index) for index in steps.dedupe],
         order=kept.order,
         bad=bad,
+        bad_ordinals=ordinals,
         partition=None if partition is None else to_text(kept.value(partition)),
     )
 

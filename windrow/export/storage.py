@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 from urllib.parse import unquote, urlsplit
 
-from windrow.common.errors import ExportError, Unreachable, WindrowError
+from windrow.common.errors import ExportError, NotSeenHere, Unreachable, WindrowError
 from windrow.common.redact import redact_url
 
 FINGERPRINT_BYTES = 64 << 10
@@ -204,12 +204,12 @@ def _stat_local(path: str) -> SourceFile:
     if not stat.S_ISREG(about.st_mode):
         raise ExportError(f"the source {path} is no file: write what it gives into one first")
     if not os.access(path, os.R_OK):
-        raise ExportError(f"the source {path} cannot be read: check its permissions")
+        raise NotSeenHere(f"the source {path} cannot be read: check its permissions")
     return SourceFile(os.path.abspath(path), about.st_size, str(about.st_mtime_ns))
 
 
-def _no_match(text: str) -> ExportError:
-    return ExportError(
+def _no_match(text: str) -> NotSeenHere:
+    return NotSeenHere(
         f"no file matches {redact_url(text)}: check the pattern, and put it in quotes so that the shell leaves it alone"
     )
 
@@ -219,7 +219,7 @@ def _remote(url: str) -> tuple[Any, str]:
     try:
         import fsspec.core
     except ImportError:
-        raise ExportError(
+        raise NotSeenHere(
             f"{redact_url(url)} needs the package fsspec: install the export extra on every node, "
             "e.g. pip install 'windrow-engine[export]'"
         ) from None
@@ -229,7 +229,7 @@ def _remote(url: str) -> tuple[Any, str]:
     except ImportError as error:
         package = _PACKAGES.get(protocol)
         todo = f"pip install {package} on every node" if package else str(error)
-        raise ExportError(f"{redact_url(url)} needs another package: {todo}") from None
+        raise NotSeenHere(f"{redact_url(url)} needs another package: {todo}") from None
     except ValueError as error:
         shown = redact_url(str(error))
         raise ExportError(f"{redact_url(url)} cannot be opened ({shown}): check what stands before ://") from None
@@ -304,9 +304,9 @@ def _told(url: str) -> Generator[None, None, None]:
     except WindrowError:
         raise
     except FileNotFoundError:
-        raise ExportError(f"no source {shown}: check the path; every node must see it under the same one") from None
+        raise NotSeenHere(f"no source {shown}: check the path; every node must see it under the same one") from None
     except PermissionError:
-        raise ExportError(f"the source {shown} cannot be read: check its permissions") from None
+        raise NotSeenHere(f"the source {shown} cannot be read: check its permissions") from None
     except IsADirectoryError:
         raise ExportError(f"the source {shown} is a folder: name the files in it") from None
     except (NotImplementedError, ValueError) as error:

@@ -8,14 +8,15 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import secrets
-from collections.abc import Generator
+import sys
+from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from windrow.common.codec import to_plain
 from windrow.common.current import current
-from windrow.common.errors import ExportError, NodeUnfit
+from windrow.common.errors import ExportError, NodeUnfit, NotSeenHere
 from windrow.common.tasks import task
 from windrow.export.ports import ClientPort
 from windrow.export.stages import cancel_quietly
@@ -23,6 +24,8 @@ from windrow.export.stages import cancel_quietly
 PLAN, CONVERT, MERGE = "windrow.export:plan", "windrow.export:convert", "windrow.export:merge"
 RUN = "windrow.export:run"
 PREVIEW = "windrow.export:preview"
+_LOOKED_FOR = ("dateutil",)
+"""Packages that pyarrow uses where they are there."""
 
 
 def open_client() -> AbstractContextManager[ClientPort]:
@@ -154,21 +157,41 @@ def _stage(
     """
     _need_packages()
     from windrow.export.disk import full_disk_is_retried
-    from windrow.export.work import TOKEN_FILE, read_token
+    from windrow.export.work import not_seen, read_token
 
     work = Path(str(item["work"]))
     if needs_folder:
         token = read_token(work)
         if not token or token != item.get("token", token):
-            raise NodeUnfit(f"{work / TOKEN_FILE} cannot be read here: mount the folder {work.parent} on every node")
+            raise NodeUnfit(not_seen(work))
     try:
-        with full_disk_is_retried(work):
+        with full_disk_is_retried(work), _no_search_for_absent():
             yield work, secrets.token_hex(8)
+    except NotSeenHere as error:
+        # Nothing is cancelled: it goes on at another node, and where there is none the job fails.
+        raise NodeUnfit(error.message) from None
     except ExportError as error:
         if cancels:
             with open_client() as client:
                 cancel_quietly(client, str(item["export"]), error.message, ("join", "convert"))
         raise
+
+
+@contextlib.contextmanager
+def _no_search_for_absent(names: Sequence[str] = _LOOKED_FOR) -> Generator[None, None, None]:
+    """Let `import` of packages that are not installed fail at once. Only export code runs in this process meanwhile.
+
+    pyarrow tries to import them whenever it makes a value of Arrow from one of Python, and a failed import is not
+    remembered: each searches every folder of sys.path again, hundreds of times a second where there are many columns.
+    """
+    absent = [name for name in names if name not in sys.modules and importlib.util.find_spec(name) is None]
+    known: dict[str, Any] = dict.fromkeys(absent)
+    sys.modules.update(known)
+    try:
+        yield
+    finally:
+        for name in absent:
+            sys.modules.pop(name, None)
 
 
 def _need_packages() -> None:

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from windrow.common.errors import ExportError
-from windrow.export.cutting import find_cut
+from windrow.export.bad_places import part_up_to
+from windrow.export.cutting import find_cut, row_end
 from windrow.export.disk import full_disk_is_retried
 from windrow.export.encode import encode_head
 from windrow.export.files import COPY_BYTES, sync_folder
@@ -27,10 +28,22 @@ def side_path(plan: Plan) -> Path:
     return Path(plan.dest.path.rstrip("/") + ".errors.csv")
 
 
-def needed_parts(plan: Plan, parts: Sequence[Part]) -> Sequence[Part]:
-    """The parts up to the cut of the limit; what lies behind it counts for nothing."""
+def needed_parts(work: Path, plan: Plan, parts: Sequence[Part]) -> Sequence[Part]:
+    """The parts up to the cut of the limit, the last one as far as it is needed; what lies behind counts for nothing.
+
+    FileNotFoundError where that cannot be told, because the work folder has gone.
+    """
     cut = find_cut(plan, parts)
-    return parts if cut is None else parts[: cut.parts]
+    return parts if cut is None else [*parts[: cut.parts - 1], part_up_to(work, parts[cut.parts - 1], cut.rows)]
+
+
+def count_published(plan: Plan) -> int:
+    """How many bad rows the side file has that an earlier run has published."""
+    path = side_path(plan)
+    if not path.exists() or not _is_ours(path):
+        return 0
+    with open(path, encoding="utf-8", newline="") as file:
+        return sum(1 for _ in csv.reader(file)) - 1
 
 
 def check_errors(work: Path, plan: Plan, parts: Sequence[Part], unique: str, *, all_there: bool) -> None:
@@ -39,7 +52,7 @@ def check_errors(work: Path, plan: Plan, parts: Sequence[Part], unique: str, *, 
     `parts` are the first ones without a gap. A share can only be judged when all of them are there, or cut by a limit.
     """
     all_there = all_there or find_cut(plan, parts) is not None
-    parts = needed_parts(plan, parts)
+    parts = needed_parts(work, plan, parts)
     beyond = _find_too_many(plan, parts, all_there=all_there)
     if beyond is None:
         return
@@ -135,7 +148,11 @@ def _short(text: str, chars: int) -> str:
 def _side_bytes(work: Path, parts: Sequence[Part]) -> Iterator[bytes]:
     yield _HEAD
     for part in parts:
-        if part.bad_file:
+        if part.places and part is parts[-1] and part.bad_file:
+            # A limit may have cut it.
+            text = (work / part.bad_file).read_bytes().decode()
+            yield text[: row_end(SIDE_FORM, text, part.bad_rows)].encode()
+        elif part.bad_file:
             with open(work / part.bad_file, "rb") as file:
                 while data := file.read(COPY_BYTES):
                     yield data

@@ -143,6 +143,11 @@ def read_token(work: Path) -> str:
         return ""
 
 
+def not_seen(work: Path) -> str:
+    """What a node says that cannot read the token."""
+    return f"{work / TOKEN_FILE} cannot be read here: mount the folder {work.parent} on every node"
+
+
 def write_token(work: Path, unique: str) -> str:
     """The token of the folder, written where there is none."""
     found = read_token(work)

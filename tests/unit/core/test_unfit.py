@@ -15,8 +15,8 @@ OTHER = NodeId("node-b")
 WHY = "/data is not mounted here"
 
 
-def unfit(bench: Bench, order: Dispatch, item: int, *, boot: str = "boot-1") -> None:
-    failure = ItemFailure(item, FailureKind.UNFIT, "windrow.NodeUnfit", WHY)
+def unfit(bench: Bench, order: Dispatch, item: int, *, boot: str = "boot-1", why: str = WHY) -> None:
+    failure = ItemFailure(item, FailureKind.UNFIT, "windrow.NodeUnfit", why)
     bench.report(ChunkReport(order.fence, order.job, failures=(failure,)), node=order.node, boot=boot)
 
 
@@ -79,6 +79,19 @@ def test_with_no_node_left_the_job_fails_and_says_why(bench: Bench) -> None:
     assert bench.job_state() is JobState.FAILED
 
 
+def test_what_different_nodes_lack_is_all_told(bench: Bench) -> None:
+    started(bench, items=1)
+    unfit(bench, bench.place_one(), 0)
+    bench.drop_rest()
+    unfit(bench, bench.place_one(0.1), 0, why="/more is not mounted here" + "." * 20_000)
+    final = bench.pick(PutFailure)[-1]
+    assert final.final
+    assert final.message.startswith(f"{WHY}; /more is not mounted here")
+    assert len(final.message) < 1100
+    bench.drop_rest()
+    assert bench.job_state() is JobState.FAILED
+
+
 def test_a_retry_tries_every_node_again(bench: Bench) -> None:
     started(bench, items=1, nodes=(NODE,))
     unfit(bench, bench.place_one(), 0)
@@ -108,6 +121,28 @@ def test_explain_names_the_nodes_that_are_left_out(bench: Bench) -> None:
     bench.drop_rest()
     reasons, _ = explain_job(bench.state, bench.job(), bench.now)
     assert any(f"name of {NODE} is left out" in reason and WHY in reason for reason in reasons)
+
+
+def test_explain_of_a_job_names_the_nodes_that_are_left_out_of_those_that_it_waits_for(bench: Bench) -> None:
+    started(bench, items=1)
+    middle, last = type(JOB)("job-m"), type(JOB)("job-z")
+    bench.start(middle, 1, after=(JOB,))
+    bench.start(last, 1, after=(middle,))
+    unfit(bench, bench.place_one(), 0)
+    bench.drop_rest()
+    reasons, _ = explain_job(bench.state, bench.state.jobs[last], bench.now)
+    assert reasons[0] == f"it waits for job {middle} to be done"
+    assert any("is left out" in reason and WHY in reason for reason in reasons[1:])
+
+
+def test_a_running_job_is_explained_with_the_nodes_that_are_left_out(bench: Bench) -> None:
+    started(bench, items=1)
+    unfit(bench, bench.place_one(), 0)
+    bench.drop_rest()
+    bench.place_one(0.1)
+    assert not bench.job().pending
+    reasons, _ = explain_job(bench.state, bench.job(), bench.now)
+    assert any("is left out" in reason and WHY in reason for reason in reasons)
 
 
 def test_ordinary_failures_in_the_same_report_are_taken_as_ever(bench: Bench) -> None:

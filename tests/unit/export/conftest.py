@@ -13,7 +13,7 @@ import pytest
 
 from windrow.common.blocks import block_entries, pack_block
 from windrow.common.current import CurrentItem, serve_current
-from windrow.common.errors import NotFound, UsageError, WindrowError
+from windrow.common.errors import NodeUnfit, NotFound, UsageError, WindrowError
 from windrow.common.messages import (
     Accepted,
     Append,
@@ -50,6 +50,8 @@ class FakeJob:
     items: list[bytes] = field(default_factory=list)
     values: dict[int, bytes] = field(default_factory=dict)
     failed: dict[int, FailureInfo] = field(default_factory=dict)
+    unfit: list[str] = field(default_factory=list)
+    """What nodes have said that cannot do it."""
     later: set[int] = field(default_factory=set)
     """Items with a delay; here they never come due, tests run them."""
 
@@ -92,6 +94,8 @@ class Cluster:
     """Runs jobs when somebody waits for one."""
 
     seed: int = 0
+    nodes: int = 1
+    """So many may say that they cannot do a job before it fails."""
     steps: int | None = None
     """Items to run in one wait with a time-out; None for all."""
     jobs: dict[str, FakeJob] = field(default_factory=dict)
@@ -159,9 +163,18 @@ class Cluster:
         while moved and (left is None or left > 0):
             moved = False
             for job in list(self.jobs.values()):
-                before = (job.state, len(job.values), len(job.failed))
+                before = (job.state, len(job.values), len(job.failed), len(job.unfit))
                 left = self._run_job(job, left)
-                moved = moved or (job.state, len(job.values), len(job.failed)) != before
+                moved = moved or (job.state, len(job.values), len(job.failed), len(job.unfit)) != before
+            moved = moved or self._come_due()
+
+    def _come_due(self) -> bool:
+        """Let delayed items run where nothing else can and another job waits for theirs."""
+        awaited = {known for job in self.jobs.values() if job.state not in ENDED for known in job.after}
+        due = [job for job in self.jobs.values() if job.later and job.state not in ENDED and job.id in awaited]
+        for job in due:
+            job.later.clear()
+        return bool(due)
 
     def _run_job(self, job: FakeJob, left: int | None) -> int | None:
         before = [self.jobs[known].state for known in job.after]
@@ -192,7 +205,7 @@ class Cluster:
                 # Its jobs have max_failures=0.
                 job.state, job.open = "failed", False
                 return left
-        if not job.open and job.state not in ENDED:
+        if not job.open and job.state not in ENDED and len(job.values) == len(job.items):
             job.state = "done"
         return left
 
@@ -204,6 +217,10 @@ class Cluster:
         try:
             job.values[index] = encode_value(registered_tasks()[job.task](*args))
         except WindrowError as error:
+            if isinstance(error, NodeUnfit):
+                job.unfit.append(error.message)
+                if len(job.unfit) < self.nodes:
+                    return
             kind = type(error)
             job.failed[index] = FailureInfo(
                 item=index, kind=FailureKind.ERROR, type=f"{kind.__module__}.{kind.__qualname__}",

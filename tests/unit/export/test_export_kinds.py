@@ -18,7 +18,6 @@ import pytest
 
 from windrow.common.errors import ExportError
 from windrow.export.run import ExportRun, export
-from windrow.export.stages import stage_id
 
 ROWS = 600
 PLACES = ("北京", "two\nlines", 'a "quoted" one', "x,y", "plain")
@@ -256,16 +255,6 @@ def test_segments_are_converted_while_a_single_packed_source_is_unpacked(cluster
     assert is_open
 
 
-def test_a_packed_source_with_wrong_quotes_says_so_rather_than_writing_wrong_rows(cluster: Any, tmp_path: Path) -> None:
-    text = "a,b\n" + "".join(f'{at},5" x\n' if at == 9 else f'{at},"q\n{at}"\n' for at in range(900))
-    (tmp_path / "in.csv.gz").write_bytes(gzip.compress(text.encode()))
-    with pytest.raises(ExportError, match=r"in\.csv\.gz: its quotes do not pair .* unpack it first"):
-        export(cluster, tmp_path / "in.csv.gz", tmp_path / "out.csv", segment_bytes=2_000).wait()
-    summary = export(cluster, tmp_path / "in.csv.gz", tmp_path / "out.parquet", segment_bytes=2_000).wait()
-    assert summary.rows == 900
-    assert "found by one sequential scan" in summary.notes[0]
-
-
 def test_the_steps_go_in_their_order(cluster: Any, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("k,v,w\n a ,1,x\nb,,y\n a,2,z\n,3,q\nc,4,\nd,5,e\n")
     run = export(
@@ -327,22 +316,36 @@ def test_what_the_destination_cannot_hold_is_a_bad_row(cluster: Any, tmp_path: P
     assert (tmp_path / "o.csv").read_bytes() == "a,b\n1,ä\n3,z\n".encode("latin-1")
 
 
-def test_a_limit_cuts_and_what_lies_behind_is_not_converted(cluster: Any, tmp_path: Path) -> None:
-    (tmp_path / "in.csv").write_text("n\n" + "".join(f"{at}\n" for at in range(4_000)))
-    run = export(cluster, tmp_path / "in.csv", tmp_path / "out.parquet", segment_bytes=500, limit=300)
-    convert, joining = cluster.job(run.convert.id), cluster.job(run.job("join").id)
+def test_the_bound_on_partitions_is_one_for_the_whole_export_and_can_be_raised(cluster: Any, tmp_path: Path) -> None:
+    # Each segment has few values, all together 60.
+    (tmp_path / "in.csv").write_text("k,n\n" + "".join(f"k{number // 10},{number}\n" for number in range(600)))
+    options: dict[str, Any] = {"to": "csv", "partition_by": "k", "segment_bytes": 100}
+    joining = ""
 
     def look(task: str, index: int) -> None:
-        if task == convert.task and {0, 1, 2} <= convert.values.keys() and 0 not in joining.values:
-            cluster.run_item(joining, 0)
+        # What comes by itself every few seconds.
+        if task == "windrow.export:convert" and joining:
+            cluster.run_item(cluster.job(joining), 0)
 
-    cluster.before = look
-    summary = run.wait()
-    assert (summary.rows, summary.segments) == (300, 3)
-    assert pq.read_table(tmp_path / "out.parquet")["n"].to_pylist() == list(range(300))
-    results = [value["skipped"] for value in convert.results()]
-    assert results.count(True) > 0
-    assert stage_id(run.id, "convert") == convert.id
+    for before in (cluster.before, look):
+        cluster.before = before
+        run = export(cluster, tmp_path / "in.csv", f"{tmp_path}/out/", max_partitions=20, **options)
+        joining = run.job("join").id
+        with pytest.raises(
+            ExportError, match=r"column 'k' has \d+ different values or more.*--max-partitions allows 20"
+        ):
+            run.wait()
+        assert not (tmp_path / "out").exists()
+    done = run.convert.status()
+    assert done.done < done.total, "it was noticed at the end only"
+    # The finished parts fit: the bound changes none.
+    again = export(cluster, tmp_path / "in.csv", f"{tmp_path}/out/", max_partitions=60, **options).wait()
+    assert any("parts are taken up" in note for note in again.notes)
+    assert len(list((tmp_path / "out").iterdir())) == 60
+    limited = export(cluster, tmp_path / "in.csv", f"{tmp_path}/few/", max_partitions=20, limit=195, **options).wait()
+    assert (limited.rows, len(list((tmp_path / "few").iterdir()))) == (195, 20)
+    with pytest.raises(ExportError, match="--max-partitions 0: a number of folders, 1 or more"):
+        export(cluster, tmp_path / "in.csv", f"{tmp_path}/no/", max_partitions=0, **options)
 
 
 def test_partitions_make_folders(cluster: Any, tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ import pytest
 
 from tests.export_output import Bad, Killed, Rows, hooked, make_plan, make_rows, tree, with_steps, write_parts
 from windrow.common.errors import ExportError, Retry
-from windrow.export import parts as parts_module
 from windrow.export.cutting import Cut, cut_part, find_cut, is_behind_cut
 from windrow.export.encode import encode_head, encode_rows
 from windrow.export.joining import join_prefix
@@ -160,10 +159,11 @@ def test_a_part_has_no_more_rows_than_the_limit(tmp_path: Path) -> None:
     assert part.rows == 2
 
 
-def test_too_many_values_for_a_partition_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts_module, "PARTITION_VALUES_MAX", 4)
-    with pytest.raises(ExportError, match="column 'kind' has 5 different values in one segment"):
-        write_part(tmp_path, make_plan(f"{tmp_path}/out/", partition=2), SEGMENT, make_rows(0, 9), "u")
+def test_too_many_values_for_a_partition_are_refused(tmp_path: Path) -> None:
+    plan = make_plan(f"{tmp_path}/out/", partition=2)
+    plan = dataclasses.replace(plan, dest=dataclasses.replace(plan.dest, partitions_max=4))
+    with pytest.raises(ExportError, match=r"column 'kind' has 5 different values or more.*--max-partitions allows 4"):
+        write_part(tmp_path, plan, SEGMENT, make_rows(0, 9), "u")
     assert tree(tmp_path) == {}
 
 

@@ -116,11 +116,13 @@ def test_an_empty_source_is_one_empty_segment(tmp_path: Path) -> None:
     assert (segment.bytes, segment.last, (tmp_path / segment.file).read_bytes()) == (0, True, b"")
 
 
-def test_odd_quotes_are_told_by_the_last_segment_and_without_quotes_they_mean_nothing(tmp_path: Path) -> None:
+def test_rows_are_found_where_quotes_are_odd_and_that_is_told_and_without_quotes_they_mean_nothing(
+    tmp_path: Path,
+) -> None:
     raw = gzip.compress(b'a,b\n1,5"\n2,3\n')
     source = make_source(tmp_path / "in", raw, compression=GZIP, segment_bytes=4)
     segments = list(prepare(source, tmp_path, "u"))
-    assert [(s.bytes, s.last, s.inside) for s in segments] == [(4, False, False), (9, True, True)]
+    assert [(s.bytes, s.last, s.inside) for s in segments] == [(4, False, False), (5, False, True), (4, True, True)]
     segments = list(prepare(replace(source, dialect=LINES), tmp_path, "u"))
     assert [(s.bytes, s.inside) for s in segments] == [(4, False), (5, False), (4, False)]
 

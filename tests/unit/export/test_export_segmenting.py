@@ -228,20 +228,20 @@ def test_small_sources(tmp_path: Path, data: bytes, segments: int) -> None:
     assert len(rows_of(draft, found, tmp_path)) == segments
 
 
-def test_prepared_text_whose_quotes_do_not_pair_is_dealt_out_anew(tmp_path: Path) -> None:
+def test_prepared_text_whose_quotes_do_not_pair_is_cut_where_rows_end(tmp_path: Path) -> None:
     rows = [f'{at},5" tall\n' if at == 50 else f'{at},"quo\nted"\n' for at in range(2_000)]
     path = tmp_path / "in.csv"
     path.write_bytes(("id,size\n" + "".join(rows)).encode("utf-16"))
     draft = sized(draft_of(path), 3_000)
     list(prepare(text_source(draft, draft.plan.sources[0]), tmp_path, "x"))
-    segments, note = prepared_segments(draft, 0, tmp_path, 7, "y")
+    segments, note = prepared_segments(draft, 0, tmp_path, 7)
     assert "found by one sequential scan" in note
     assert [segment.number for segment in segments] == list(range(7, 7 + len(segments)))
     assert len(segments) > 5
     assert [int(row[0]) for row in rows_of(draft, segments, tmp_path)] == list(range(2_000))
     lines = ("id,size\n" + "".join(rows)).split("\n")
     assert all(lines[segment.line - 1].partition(",")[0].isdigit() for segment in segments)
-    assert prepared_segments(draft, 0, tmp_path, 7, "z") == (segments, note)
+    assert prepared_segments(draft, 0, tmp_path, 7) == (segments, note)
 
 
 def test_a_row_that_is_not_all_there_tells_nothing() -> None:

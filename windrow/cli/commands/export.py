@@ -52,6 +52,7 @@ PHASES = {"planning": "1/3 plan", "converting": "2/3 convert", "merging": "3/3 m
 @click.option("--to-encoding", metavar="NAME", help="Encoding of DEST.  [default: utf-8]")
 @click.option("--to-delimiter", metavar="C", help="Delimiter of a CSV DEST.  [default: a comma]")
 @click.option("--partition-by", metavar="COL", help="With DEST/: a folder for each value of this column.")
+@click.option("--max-partitions", type=click.IntRange(1), metavar="N", help="So many folders at most.  [default: 1000]")
 @click.option("--manifest", is_flag=True, default=None, help="Write DEST.manifest.json with the sums of all parts.")
 @click.option("--force", is_flag=True, default=None, help="Replace DEST if it exists.")
 @click.option("--spec", metavar="FILE", help="Take source, dest and these options from a TOML file; flags beat it.")
