@@ -25,6 +25,8 @@ class Source:
     """`gzip`, `bz2`, `zip`, `zstd`, or empty."""
     columns: tuple[str, ...] = ()
     """Names of a CSV file's own columns, in its order."""
+    sequential: bool = False
+    """It can only be read from the beginning: a server gives it without ranges."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ class Destination:
     """Where the rows go."""
 
     path: str
+    """Or a URL, without a slash at its end."""
     folder: bool = False
     """The path is a folder, each segment a file in it."""
     partition: int | None = None
@@ -98,6 +101,8 @@ class Destination:
     force: bool = False
     manifest: bool = False
     """Leave a manifest beside the destination: rows, bytes and SHA-256 of each part."""
+    work_dir: str = ""
+    """Where the work folder lies, where the path is a URL; else it lies beside it."""
 
 
 @dataclass(frozen=True, slots=True)

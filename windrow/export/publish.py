@@ -17,7 +17,7 @@ from pathlib import Path
 
 from windrow.common.codec import decoder_for, to_plain
 from windrow.common.errors import ExportError, MalformedMessage
-from windrow.export.cutting import cut_part, find_cut
+from windrow.export.cutting import find_cut
 from windrow.export.destination import (
     aside_path,
     check_destination,
@@ -30,12 +30,14 @@ from windrow.export.disk import full_disk_is_retried
 from windrow.export.files import hash_file, new_file, publish, sync_folder
 from windrow.export.form import check_names, check_write_form
 from windrow.export.joining import Progress, join_whole
+from windrow.export.locations import is_url, shown
 from windrow.export.manifest import check_manifest_path, manifest_bytes, publish_manifest
 from windrow.export.model import Part, Plan
 from windrow.export.parts import partition_column
-from windrow.export.published import is_published, published_name
-from windrow.export.staging import stage_folder, staged_files, staged_path
+from windrow.export.published import is_published
+from windrow.export.staging import cut_last, find_gone, stage_folder, staged_files, staged_path
 from windrow.export.totals import check_errors, check_side_path, needed_parts, publish_side_file, side_path
+from windrow.export.url_publish import Uploaded, publish_to_url
 
 RECEIPT_FILE = "published.json"
 ATTEMPTS = 5
@@ -93,6 +95,10 @@ def publish_export(
     `parts` are those of all segments, in order; behind the cut of a limit they may be skipped or missing.
     """
     needed = _check_complete(plan, parts, segments)
+    if is_url(plan.dest.path):
+        uploaded = publish_to_url(work, plan, needed, unique, progress)
+        remove_tree(work)
+        return _published(plan, needed, uploaded)
     for attempt in range(ATTEMPTS):
         try:
             receipt = _publish(work, plan, needed, f"{unique}-{attempt}", progress)
@@ -104,16 +110,20 @@ def publish_export(
     else:
         raise AssertionError("unreachable")
     _clear(work, plan)
+    return _published(plan, needed, receipt)
+
+
+def _published(plan: Plan, needed: Sequence[Part], receipt: _Receipt | Uploaded) -> Published:
     bad = sum(part.bad_rows for part in needed)
     cut = find_cut(plan, needed)
     return Published(
-        path=plan.dest.path,
+        path=shown(plan.dest.path),
         rows=sum(part.rows for part in needed) if cut is None else (plan.steps.limit or 0),
         rows_in=sum(part.rows_in for part in needed),
         bytes=receipt.bytes,
         files=receipt.files,
         bad_rows=bad,
-        side_file=str(side_path(plan)) if bad else "",
+        side_file=shown(side_path(plan)) if bad else "",
         sha256=receipt.sha256,
         segments=len(needed),
     )
@@ -135,7 +145,7 @@ def _publish(work: Path, plan: Plan, parts: list[Part], unique: str, progress: P
     dest = dest_path(plan.dest)
     receipt = _find_receipt(work)
     if receipt is None:
-        gone = _find_gone(work, plan, parts)
+        gone = find_gone(work, plan, parts)
         if gone is not None:
             if plan.dest.folder:
                 recover_folder(dest)
@@ -167,7 +177,7 @@ def _publish(work: Path, plan: Plan, parts: list[Part], unique: str, progress: P
 
 def _prepare(work: Path, plan: Plan, parts: list[Part], unique: str, progress: Progress | None) -> _Receipt:
     """Make what is to appear, and note it; the first run to note it decides."""
-    cut = _cut(work, plan, parts, unique)
+    cut = cut_last(work, plan, parts, unique)
     if plan.dest.folder:
         with full_disk_is_retried(work):
             staged = stage_folder(work, plan, cut, unique)
@@ -183,20 +193,12 @@ def _prepare(work: Path, plan: Plan, parts: list[Part], unique: str, progress: P
     return made
 
 
-def _cut(work: Path, plan: Plan, parts: list[Part], unique: str) -> list[Part]:
-    cut = find_cut(plan, parts)
-    if cut is None or not parts:
-        return parts
-    with full_disk_is_retried(work):
-        return [*parts[:-1], cut_part(work, plan, parts[-1], cut.rows, unique)]
-
-
 def _publish_beside(work: Path, plan: Plan, parts: list[Part], receipt: _Receipt, unique: str) -> None:
     with full_disk_is_retried(work):
         publish_side_file(work, plan, parts, unique)
         manifest = None
         if plan.dest.manifest:
-            cut = _cut(work, plan, parts, unique)
+            cut = cut_last(work, plan, parts, unique)
             files = (
                 staged_files(work, plan, cut)
                 if plan.dest.folder
@@ -256,22 +258,6 @@ def _write_first(path: Path, data: bytes, unique: str) -> None:
     except FileExistsError:
         passing.unlink(missing_ok=True)
         raise _Again from None
-
-
-def _find_gone(work: Path, plan: Plan, parts: Sequence[Part]) -> Path | None:
-    """A file that is needed and not there: an earlier run of this task has come to removing them."""
-    if not work.is_dir():
-        return work
-    staged = staged_path(work, plan)
-    for part in parts:
-        for name in part.files:
-            # Where there are no links it may have been moved.
-            moved = plan.dest.folder and (staged / published_name(plan, part, name)).exists()
-            if not moved and not (work / name).exists():
-                return work / name
-        if part.bad_file and not (work / part.bad_file).exists():
-            return work / part.bad_file
-    return None
 
 
 def _inode(path: Path) -> int | None:

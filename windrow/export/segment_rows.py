@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import PurePath
 from typing import BinaryIO
 
+from windrow.export.locations import file_name
 from windrow.export.model import Plan, Segment
 from windrow.export.read_csv import UTF8, read_csv
 from windrow.export.read_jsonl import read_jsonl
@@ -19,7 +19,7 @@ _CODECS = {"gbk": "gb18030", "big5": "cp950", "shift-jis": "cp932"}
 def read_segment(plan: Plan, segment: Segment, data: bytes | str | BinaryIO) -> Rows:
     """The plan's columns of a segment: of text the bytes of its rows, of Parquet the file or its path."""
     origin = plan.sources[segment.source]
-    source = origin.member or PurePath(origin.url).name
+    source = origin.member or file_name(origin.url)
     codec = UTF8 if segment.prepared else _CODECS.get(plan.read_form.encoding, plan.read_form.encoding)
     names = {column.index: (column.name, column.type) for column in plan.read}
     if isinstance(data, bytes):

@@ -14,15 +14,14 @@ import fsspec
 import pytest
 
 from windrow.common.errors import ExportError, Unreachable
+from windrow.export.locations import file_name, is_url
 from windrow.export.storage import (
     FINGERPRINT_BYTES,
     SourceFile,
     check_unchanged,
-    file_name,
     find_difference,
     find_sources,
     fingerprint,
-    is_url,
     natural_key,
     open_source,
     read_range,
