@@ -27,8 +27,10 @@ from windrow.export.locations import file_name, local_path, scheme_of, shown
 FINGERPRINT_BYTES = 64 << 10
 """Of the head and of the tail."""
 
-BUFFER_BYTES = 4 << 20
-"""Read at a time of a file that lies elsewhere."""
+LEAST_BYTES = 256 << 10
+"""Read at a time of a file that lies elsewhere, after each seek: a footer, a small column."""
+AHEAD_BYTES = 8 << 20
+"""What that grows to as long as it is read on from where the last read ended."""
 
 _MAGIC = re.compile(r"[*?\[]")
 _DIGITS = re.compile(r"([0-9]+)")
@@ -99,7 +101,7 @@ def open_source(url: str, *, sequential: bool = False) -> BinaryIO:
         # No read-ahead of the driver's, which may be 50 MiB for a look at a footer: the buffer here is enough.
         how: dict[str, Any] = {"block_size": 0} if sequential else {"cache_type": "none"}
         file = fs.open(inner, "rb", **how)
-        return cast(BinaryIO, io.BufferedReader(_Remote(file, url), BUFFER_BYTES))
+        return cast(BinaryIO, io.BufferedReader(_Remote(file, url, ahead=not sequential), LEAST_BYTES))
 
 
 def read_range(url: str, start: int, stop: int) -> bytes:
@@ -282,11 +284,14 @@ def _read_remote(url: str, start: int, stop: int) -> bytes:
 
 
 class _Remote(io.RawIOBase):
-    """A file of fsspec whose errors are Windrow's."""
+    """A file of fsspec whose errors are Windrow's; each read is a request, so those that follow one another grow."""
 
-    def __init__(self, file: Any, url: str) -> None:
+    def __init__(self, file: Any, url: str, *, ahead: bool) -> None:
         self._file = file
         self._url = url
+        self._step = LEAST_BYTES if ahead else 0
+        """Bytes of the next request; 0 for a stream, which goes on by itself."""
+        self._rest = memoryview(b"")
 
     def readable(self) -> bool:
         return True
@@ -295,20 +300,32 @@ class _Remote(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any, /) -> int:
-        with told(self._url):
-            data: bytes = self._file.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
+        if not self._rest:
+            with told(self._url):
+                self._rest = memoryview(self._file.read(max(len(buffer), self._step)))
+            self._step = min(2 * self._step, AHEAD_BYTES)
+        count = min(len(buffer), len(self._rest))
+        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
+        return count
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        at = self.tell()
+        if (whence == os.SEEK_SET and offset == at) or (whence == os.SEEK_CUR and not offset):
+            # What was read ahead stays good.
+            return at
+        if whence == os.SEEK_CUR:
+            offset, whence = at + offset, os.SEEK_SET
+        self._rest = memoryview(b"")
+        self._step = min(self._step, LEAST_BYTES)
         with told(self._url):
             return int(self._file.seek(offset, whence))
 
     def tell(self) -> int:
-        return int(self._file.tell())
+        return int(self._file.tell()) - len(self._rest)
 
     def close(self) -> None:
         if not self.closed:
+            self._rest = memoryview(b"")
             close: Callable[[], None] = self._file.close
             close()
         super().close()
