@@ -144,9 +144,17 @@ class Gate:
         return sum(re.search(pattern, one) is not None for one in self.requests)
 
 
+def s3_settings(gate: Gate) -> dict[str, str]:
+    """The variables by which every client finds the store."""
+    return {
+        "AWS_ENDPOINT_URL": gate.url, "AWS_ACCESS_KEY_ID": "anybody", "AWS_SECRET_ACCESS_KEY": "geheim-4711",
+        "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
+    }  # fmt: skip
+
+
 @contextlib.contextmanager
 def s3_store() -> Iterator[Gate]:
-    """A store of the S3 kind, in a process of its own, and a gate before it; the variables that lead there are set."""
+    """A store of the S3 kind, in a process of its own, and a gate before it."""
     port = free_port()
     server = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],

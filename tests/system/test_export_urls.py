@@ -20,7 +20,7 @@ import pytest
 
 from tests.cluster import Cluster, running_cluster
 from tests.waiting import wait_until
-from tests.web_servers import FileServer, Gate, s3_store, serving_files
+from tests.web_servers import FileServer, Gate, s3_settings, s3_store, serving_files
 from windrow.common.errors import ExportError, Unreachable
 from windrow.export.run import export
 from windrow.export.storage import find_sources
@@ -64,10 +64,7 @@ def _as_it_was(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def s3() -> Iterator[Gate]:
     with s3_store() as gate:
-        settings = {
-            "AWS_ENDPOINT_URL": gate.url, "AWS_ACCESS_KEY_ID": "anybody", "AWS_SECRET_ACCESS_KEY": SECRET,
-            "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
-        }  # fmt: skip
+        settings = s3_settings(gate)
         with pytest.MonkeyPatch.context() as patch:
             for name, value in settings.items():
                 patch.setenv(name, value)
