@@ -13,13 +13,14 @@ from windrow.export.locations import is_url, shown
 from windrow.export.model import Part, Plan
 from windrow.export.objects import find_size
 from windrow.export.storage import open_source
+from windrow.export.uploads import MANIFEST_ENDING
 
 _BEGINNING = b'{\n "windrow_manifest": 1,'
 
 
 def manifest_path(plan: Plan) -> str:
     """Beside the destination."""
-    return plan.dest.path.rstrip("/") + ".manifest.json"
+    return plan.dest.path.rstrip("/") + MANIFEST_ENDING
 
 
 def has_manifest(plan: Plan) -> bool:

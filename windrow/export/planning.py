@@ -223,6 +223,13 @@ def settle_draft(work: Path, draft: Draft, unique: str) -> None:
         write_draft(work, draft, unique)
 
 
+def without_secrets(plan: Plan) -> Plan:
+    """The plan as it may be shown: a result of a job is."""
+    sources = tuple(dataclasses.replace(source, url=shown(source.url)) for source in plan.sources)
+    dest = dataclasses.replace(plan.dest, path=shown(plan.dest.path))
+    return dataclasses.replace(plan, sources=sources, dest=dest, spec="")
+
+
 def same_but_options(plan: Plan, draft: Draft) -> Plan:
     """The plan of an earlier export, with the options of this one that change no part."""
     return dataclasses.replace(plan, dest=draft.plan.dest, errors=draft.plan.errors, spec=draft.plan.spec)

@@ -20,6 +20,8 @@ from windrow.export.files import COPY_BYTES, write_durably
 from windrow.export.locations import shown
 from windrow.export.objects import abort_upload, find_size, list_folder, remove_objects, write_object
 
+MANIFEST_ENDING = ".manifest.json"
+"""Of a folder's manifest, which goes before its objects change and comes when all are there."""
 NAMES_FILE = "uploading.json"
 DONE_FILE = "uploaded.txt"
 
@@ -98,7 +100,7 @@ def clear_begun(work: Path, folder_url: str | None) -> None:
     """Take away what was begun and will not be completed: uploads, and objects of a folder that has no manifest yet."""
     abort_noted(work)
     names = find_names(work)
-    if names is None or folder_url is None:
+    if names is None or folder_url is None or find_size(folder_url + MANIFEST_ENDING) is not None:
         return
     there = names & list_folder(folder_url).keys()
     remove_objects(f"{folder_url}/{name}" for name in sorted(there))

@@ -91,8 +91,9 @@ def _publish_folder(work: Path, plan: Plan, parts: list[Part], unique: str) -> U
         stage_folder(work, plan, parts, unique)
     files = staged_files(work, plan, parts)
     names = {name for name, _, _ in files}
+    # Each time: what has come meanwhile is not ours to remove.
+    check_folder_free(plan.dest)
     if find_names(work) is None:
-        check_folder_free(plan.dest)
         # Without its manifest the folder is not whole, and so it stays until the new one is there.
         remove_objects([manifest_path(plan)] if find_size(manifest_path(plan)) is not None else ())
         note_names(work, names, unique)

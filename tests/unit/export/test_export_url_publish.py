@@ -144,10 +144,13 @@ def test_an_upload_that_is_killed_leaves_nothing_once_it_is_given_up(scene: Scen
             scene.publish("killed")
         if operations.count < at:
             break
-        if "bucket/out.manifest.json" in ObjectStore.objects.keys() - scene.old.keys() or not scene.work.exists():
+        clear_begun(scene.work, scene.plan.dest.path if scene.folder else None)
+        manifest = json.loads(ObjectStore.objects.get("bucket/out.manifest.json", b'{"files": []}'))
+        missing = [one for one in manifest["files"] if f"bucket/out/{one['name']}" not in ObjectStore.objects]
+        assert not missing, f"a manifest without its objects, {at}"
+        if manifest["files"]:
             # It had come to its end.
             continue
-        clear_begun(scene.work, scene.plan.dest.path if scene.folder else None)
         assert not any(one["data"] for one in ObjectStore.uploads.values()), at
         if scene.folder and not scene.plan.dest.force:
             assert {name for name in ObjectStore.objects if name.startswith("bucket/out/")} == set(), at
@@ -172,6 +175,10 @@ def test_a_folder_goes_on_with_what_is_there_already(tmp_path: Path) -> None:
     # The same command finds its own objects, and does not take them for somebody else's.
     check_target(scene.plan)
     before = ObjectStore.operations.count("complete")
+    ObjectStore.objects["bucket/out/notes.txt"] = b"mine"
+    with pytest.raises(ExportError, match="out/ exists: give another destination"):
+        scene.publish("again")
+    del ObjectStore.objects["bucket/out/notes.txt"]
     scene.check("taken up", scene.publish("again"))
     parts = len(scene.result) - len(scene.old) - 2
     assert ObjectStore.operations.count("complete") - before == parts - 2 + 2, "parts were sent twice"
