@@ -106,6 +106,8 @@ class _Upload(AbstractBufferedFile):  # type: ignore[misc]
         if self.mpu["UploadId"] not in self.fs.uploads:
             raise FileNotFoundError("NoSuchUpload")
         self.fs.uploads[self.mpu["UploadId"]]["data"] += self.buffer.getvalue()
+        if final and self.autocommit:
+            self.commit()
         return True
 
     def commit(self) -> None:
