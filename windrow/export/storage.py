@@ -42,7 +42,7 @@ _VERSION_KEYS = (
 """Where file systems say which version of a file there is; the first that one knows counts."""
 
 
-class NoRanges(ExportError):
+class _NoRanges(ExportError):
     """The server gives a file only from its beginning on."""
 
 
@@ -109,7 +109,10 @@ def read_range(url: str, start: int, stop: int) -> bytes:
     path = local_path(url)
     with told(url):
         if path is None:
-            return _read_remote(url, start, stop) if stop > start else b""
+            try:
+                return _read_remote(url, start, stop) if stop > start else b""
+            except _NoRanges as error:
+                raise ExportError(str(error)) from None
         with open(path, "rb", buffering=0) as file:
             data = bytearray()
             file.seek(start)
@@ -260,8 +263,9 @@ def _with_ranges(file: SourceFile) -> SourceFile:
     if scheme_of(file.url) not in _HTTP or "::" in file.url or file.bytes < 2:
         return file
     try:
-        read_range(file.url, file.bytes - 1, file.bytes)
-    except NoRanges:
+        with told(file.url):
+            _read_remote(file.url, file.bytes - 1, file.bytes)
+    except _NoRanges:
         return replace(file, sequential=True)
     return file
 
@@ -277,7 +281,7 @@ def _read_remote(url: str, start: int, stop: int) -> bytes:
         try:
             return bytes(file.read(stop - start))
         except ValueError:
-            raise NoRanges(
+            raise _NoRanges(
                 f"the server of {shown(url)} gives no ranges, and what is read here does not begin at the beginning: "
                 "download it first"
             ) from None
