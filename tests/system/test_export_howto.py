@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import fsspec
 import pyarrow.parquet as pq
 import pytest
 
 from tests.broker import free_port
 from tests.waiting import wait_until
+from tests.web_servers import s3_settings, s3_store
 
 pytestmark = pytest.mark.system
 
@@ -37,7 +39,20 @@ class Shell:
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Iterator[Shell]:
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """The variables that lead to a store with a bucket."""
+    with s3_store() as gate:
+        settings = s3_settings(gate)
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        fs = fsspec.filesystem("s3")
+        fs.mkdir("bucket")
+        yield settings
+        fs.clear_instance_cache()
+
+
+@pytest.fixture
+def shell(tmp_path: Path, store: dict[str, str]) -> Iterator[Shell]:
     commands = tmp_path / "bin"
     commands.mkdir()
     (commands / "windrow").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m windrow.cli "$@"\n')
@@ -45,13 +60,17 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     here = tmp_path / "here"
     here.mkdir()
     port = free_port()
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("WINDROW_")} | {
-        "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        "WINDROW_SCHEDULER__PORT": str(port),
-        "WINDROW_SCHEDULER__HTTP_PORT": "off",
-        "WINDROW_STATE_DIR": str(tmp_path / "state"),
-    }
+    environment = (
+        {name: value for name, value in os.environ.items() if not name.startswith("WINDROW_")}
+        | {
+            "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            "WINDROW_SCHEDULER__PORT": str(port),
+            "WINDROW_SCHEDULER__HTTP_PORT": "off",
+            "WINDROW_STATE_DIR": str(tmp_path / "state"),
+        }
+        | store
+    )
     language, first = BLOCKS[0]
     assert (language, first) == ("sh", "windrow up --nodes 2 --slots 1 &\n")
     arguments = shlex.split(first.removesuffix(" &\n"))

@@ -60,7 +60,7 @@ KNOWN_TO = {
     "rich": ("windrow/cli/",),
     "pyarrow": ("windrow/export/",),
     "duckdb": ("windrow/export/",),
-    "fsspec": ("windrow/export/storage.py",),
+    "fsspec": ("windrow/export/drivers.py",),
 }
 """Package → the files, or folders, that may import it."""
 

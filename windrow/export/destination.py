@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import stat
 from collections.abc import Iterable
@@ -12,9 +11,10 @@ from pathlib import Path
 
 from windrow.common.errors import ExportError, NotSeenHere
 from windrow.export.files import sync_folder
+from windrow.export.locations import is_url
 from windrow.export.model import Destination
-
-_OURS = re.compile(r"part-\d{6,}\.(csv|jsonl|parquet)(\.gz|\.zst)?")
+from windrow.export.patterns import PART_NAME, matches
+from windrow.export.url_destination import check_url_destination
 
 
 def dest_path(dest: Destination) -> Path:
@@ -25,8 +25,11 @@ def dest_path(dest: Destination) -> Path:
 def check_destination(dest: Destination, sources: Iterable[str], patterns: Iterable[str] = ()) -> None:
     """ExportError where the destination cannot be written or must not be.
 
-    `sources` are the paths of all source files, `patterns` what was asked for (`data/*.csv`); URLs are nobody's here.
+    `sources` are the places of all source files, `patterns` what was asked for (`data/*.csv`).
     """
+    if is_url(dest.path):
+        check_url_destination(dest, sources, patterns)
+        return
     path = dest_path(dest)
     recover_folder(path)
     _check_apart(dest, path, sources, patterns)
@@ -48,7 +51,7 @@ def check_replaceable(path: Path) -> None:
     if path.is_symlink() or not path.is_dir():
         raise ExportError(f"{path} is no folder, and is not replaced by one: remove it, or give another destination")
     for folder, folders, files in os.walk(path):
-        foreign = [one for one in files if not _OURS.fullmatch(one)] + [
+        foreign = [one for one in files if not PART_NAME.fullmatch(one)] + [
             one for one in folders if folder != str(path) or "=" not in one or os.path.islink(os.path.join(folder, one))
         ]
         if foreign:
@@ -91,14 +94,15 @@ def _check_apart(dest: Destination, path: Path, sources: Iterable[str], patterns
     inside = os.path.realpath(path) + "/"
     known = _find_identity(path)
     for source in sources:
-        if "://" in source:
+        if is_url(source):
             continue
         if os.path.realpath(source) == os.path.realpath(path) or (known and _find_identity(Path(source)) == known):
             raise ExportError(f"source and destination are the same file, {source}: write to another one")
         if dest.folder and os.path.realpath(source).startswith(inside):
             raise ExportError(f"the source {source} is in the destination {path}: write to another folder")
     for pattern in patterns:
-        if "://" not in pattern and _matches(pattern, path):
+        here = os.path.join(os.path.realpath(path.parent), path.name)
+        if not is_url(pattern) and matches(os.path.abspath(pattern), os.path.abspath(path), here):
             raise ExportError(f"the destination {path} is one of the sources that {pattern} names: write elsewhere")
 
 
@@ -108,29 +112,3 @@ def _find_identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return (about.st_dev, about.st_ino) if stat.S_ISREG(about.st_mode) else None
-
-
-def _matches(pattern: str, path: Path) -> bool:
-    if not re.search(r"[*?\[]", pattern):
-        return False
-    pieces = [
-        r"(?:[^/]+/)*" if one == "**" else _of_component(one) + "/" for one in os.path.abspath(pattern).split("/")
-    ]
-    if pattern.endswith("**"):
-        pieces.append("[^/]+/")
-    whole = re.compile("".join(pieces).removesuffix("/"))
-    here = os.path.join(os.path.realpath(path.parent), path.name)
-    return any(whole.fullmatch(one) for one in (os.path.abspath(path), here))
-
-
-def _of_component(text: str) -> str:
-    """A pattern's component as a regular expression; no star goes over a slash."""
-    pieces = re.findall(r"\[!?\]?[^\]]*\]|.", text)
-    return "".join(
-        "[^/]*" if one == "*"
-        else "[^/]" if one == "?"
-        else ("[^" + re.escape(one[2:-1]) + "]" if one[1] == "!" else "[" + one[1:-1].replace("\\", "\\\\") + "]")
-        if len(one) > 2
-        else re.escape(one)
-        for one in pieces
-    )  # fmt: skip

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute
@@ -236,7 +236,7 @@ def empty_columns(types: Sequence[str]) -> list[Any]:
     return [pa.array([], arrow_type(kind)) for kind in types]
 
 
-def parquet_groups(path: str) -> list[int]:
+def parquet_groups(path: str | BinaryIO) -> list[int]:
     """Rows of each row group of a Parquet file; ExportError where it is none."""
     try:
         with parquet.ParquetFile(path) as file:

@@ -25,8 +25,12 @@ class Need:
     exact: bool
 
 
-def needed_bytes(raw: BinaryIO, name: str, size: int, *, compression: str, member: str = "") -> Need:
+def needed_bytes(
+    raw: BinaryIO, name: str, size: int, *, compression: str, member: str = "", sequential: bool = False
+) -> Need:
     """How many plain bytes the file of `size` bytes has; `raw` is read here and there, and not closed.
+
+    Where it is `sequential` only its beginning is read, and only once.
 
     What the file says of itself is believed where a sample agrees: gzip knows its last member's length only, and that
     modulo 4 GiB; zstd that of its first frame.
@@ -35,7 +39,8 @@ def needed_bytes(raw: BinaryIO, name: str, size: int, *, compression: str, membe
         return Need(size, True)
     if compression == ZIP:
         return Need(_member_bytes(raw, name, member), True)
-    raw.seek(0)
+    if not sequential:
+        raw.seek(0)
     stream = open_plain(raw, name, compression=compression, closes=False)
     plain = 0
     while True:
@@ -49,6 +54,8 @@ def needed_bytes(raw: BinaryIO, name: str, size: int, *, compression: str, membe
             break
         plain += len(data)
     estimate = plain / taken * size
+    if sequential:
+        return Need(int(estimate * ESTIMATE_SLACK), False)
     said = _gzip_length(raw, size, estimate) if compression == GZIP else _zstd_length(raw)
     if compression in (GZIP, ZSTD) and said is not None and estimate / 1.5 <= said <= estimate * 1.5:
         return Need(said, False)

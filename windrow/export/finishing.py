@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,14 @@ def finished_parts(client: ClientPort, export: str, plan: Plan) -> Iterator[Part
         at = page.next
 
 
+def _plan_of_result(decision: dict[str, Any], item: dict[str, Any]) -> Plan | None:
+    """As the result of `decide` has it, with the destination as it was given: a result shows no passwords."""
+    plan = plan_from(decision["plan"]) if decision.get("plan") else None
+    if plan is None:
+        return None
+    return dataclasses.replace(plan, dest=dataclasses.replace(plan.dest, path=str(item["spec"]["dest"]).rstrip("/")))
+
+
 def merge_parts(client: ClientPort, work: Path, item: dict[str, Any], unique: str) -> dict[str, object]:
     """The merge task: publish the parts, or find that an earlier run has."""
     export = str(item["export"])
@@ -125,7 +134,7 @@ def merge_parts(client: ClientPort, work: Path, item: dict[str, Any], unique: st
     cut: dict[str, Any] = next(iter(client.job(stage_id(export, "cut")).results()))
     decision: dict[str, Any] = next(iter(client.job(stage_id(export, "decide")).results()))
     # An earlier run of this very task may have removed the folder.
-    plan = find_plan(work) or (plan_from(decision["plan"]) if decision.get("plan") else None)
+    plan = find_plan(work) or _plan_of_result(decision, item)
     if plan is None:
         raise NotSeenHere(f"{work} has gone: the export was taken over by another one, or published already")
     # All of them, for this stage waits for theirs; with a limit as many as are needed.

@@ -28,9 +28,10 @@ from windrow.export.encoding import (
     take_samples,
     to_utf8,
 )
+from windrow.export.locations import file_name
 from windrow.export.model import Form, Source
 from windrow.export.spec import ExportSpec
-from windrow.export.storage import SourceFile, file_name, find_sources, fingerprint, open_source, read_range
+from windrow.export.storage import SourceFile, find_sources, fingerprint, open_source, read_range
 from windrow.export.texts import check_marks
 
 SAMPLE_BYTES = 64 << 10
@@ -92,7 +93,9 @@ def name_of(source: Source) -> str:
 
 def is_prepared(source: Source, form: Form) -> bool:
     """Whether its bytes cannot be cut as they are, and are first made into plain UTF-8 in the work folder."""
-    return form.kind != "parquet" and (bool(source.compression) or not is_scannable(form.encoding, dialect_of(form)))
+    return form.kind != "parquet" and (
+        bool(source.compression) or source.sequential or not is_scannable(form.encoding, dialect_of(form))
+    )
 
 
 def look_at(spec: ExportSpec) -> Found:
@@ -123,15 +126,24 @@ def _members(file: SourceFile) -> list[Source]:
     head = read_range(file.url, 0, min(HEAD_BYTES, file.bytes))
     sha256 = fingerprint(file).sha256
     if head.startswith(b"PAR1"):
+        _check_ranges(file, "Parquet")
         return [Source(file.url, file.bytes, file.version, sha256)]
     compression = detect_compression(head, file.name)
     if compression != ZIP:
-        return [
-            Source(file.url, file.bytes, file.version, sha256, compression="" if compression == PLAIN else compression)
-        ]
+        packed = "" if compression == PLAIN else compression
+        return [Source(file.url, file.bytes, file.version, sha256, compression=packed, sequential=file.sequential)]
+    _check_ranges(file, "a zip archive")
     with open_source(file.url) as raw:
         members = find_members(raw, file.name)
     return [Source(file.url, file.bytes, file.version, sha256, member.name, ZIP) for member in members]
+
+
+def _check_ranges(file: SourceFile, what: str) -> None:
+    if file.sequential:
+        raise ExportError(
+            f"the server of {file.name} gives no ranges, and {what} is not read from the beginning to the end: "
+            "download it first"
+        )
 
 
 def _kind_of(source: Source) -> str:
@@ -165,7 +177,7 @@ def plain_head(source: Source, size: int) -> bytes:
     if not source.compression:
         return read_range(source.url, 0, min(size, source.bytes))
     with (
-        open_source(source.url) as raw,
+        open_source(source.url, sequential=source.sequential) as raw,
         open_plain(raw, name_of(source), compression=source.compression, member=source.member) as stream,
     ):
         head = b""
@@ -176,7 +188,7 @@ def plain_head(source: Source, size: int) -> bytes:
 
 
 def _first_look(source: Source) -> _Text:
-    if source.compression:
+    if source.compression or source.sequential:
         head = plain_head(source, STREAM_SAMPLE_BYTES)
         return _Text(source, head[:HEADER_BYTES_MAX], ((0, head),), len(head) < STREAM_SAMPLE_BYTES)
     samples = take_samples(lambda at, length: read_range(source.url, at, min(at + length, source.bytes)), source.bytes)

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 from windrow.common.errors import ExportError
-from windrow.common.redact import redact_url
-from windrow.export.files import sync_folder
+from windrow.export.beside import is_or_may_be_ours, remove_beside, replace_beside
+from windrow.export.locations import is_url, shown
 from windrow.export.model import Part, Plan
-from windrow.export.parts import write_new
+from windrow.export.objects import find_size
+from windrow.export.storage import open_source
+from windrow.export.uploads import MANIFEST_ENDING
 
 _BEGINNING = b'{\n "windrow_manifest": 1,'
 
 
-def manifest_path(plan: Plan) -> Path:
+def manifest_path(plan: Plan) -> str:
     """Beside the destination."""
-    return Path(plan.dest.path.rstrip("/") + ".manifest.json")
+    return plan.dest.path.rstrip("/") + MANIFEST_ENDING
+
+
+def has_manifest(plan: Plan) -> bool:
+    """Whether one is written: where it is asked for, and where nothing else says that a folder is whole."""
+    return plan.dest.manifest or (plan.dest.folder and is_url(plan.dest.path))
 
 
 def manifest_bytes(plan: Plan, parts: Sequence[Part], files: Sequence[tuple[str, int, str]]) -> bytes:
@@ -36,7 +43,7 @@ def manifest_bytes(plan: Plan, parts: Sequence[Part], files: Sequence[tuple[str,
         "columns": [{"name": column.name, "type": column.type} for column in plan.output],
         "sources": [
             {
-                "url": redact_url(source.url) if "://" in source.url else source.url,
+                "url": shown(source.url),
                 "member": source.member,
                 "bytes": source.bytes,
                 "fingerprint": source.fingerprint,
@@ -55,32 +62,33 @@ def manifest_bytes(plan: Plan, parts: Sequence[Part], files: Sequence[tuple[str,
 
 def check_manifest_path(plan: Plan) -> None:
     """ExportError where a file is in the manifest's way that no export has written."""
-    path = manifest_path(plan)
-    if plan.dest.manifest and not plan.dest.force and not _is_ours(path):
-        raise ExportError(f"{path} is where the manifest goes, and exists: move it away, or --force to replace it")
+    place = manifest_path(plan)
+    if has_manifest(plan) and not plan.dest.force and not is_or_may_be_ours(place, _BEGINNING):
+        raise ExportError(
+            f"{shown(place)} is where the manifest goes, and exists: move it away, or --force to replace it"
+        )
 
 
 def publish_manifest(work: Path, plan: Plan, data: bytes | None, unique: str) -> None:
     """Let it appear, or, where none is asked for, let the one of the file that is replaced go."""
-    path = manifest_path(plan)
+    place = manifest_path(plan)
     if data is None:
-        if os.path.lexists(path) and _is_ours(path):
-            path.unlink(missing_ok=True)
-            sync_folder(path.parent)
+        if is_or_may_be_ours(place, _BEGINNING):
+            remove_beside(place)
         return
     check_manifest_path(plan)
-    passing = work / f"manifest-{unique}.tmp"
-    passing.unlink(missing_ok=True)
-    write_new(passing, [data])
-    os.replace(passing, path)
-    sync_folder(path.parent)
+    replace_beside(place, [data], work / f"manifest-{unique}.tmp")
 
 
-def _is_ours(path: Path) -> bool:
+def find_manifest(plan: Plan) -> dict[str, Any] | None:
+    """The manifest at its URL; None where there is none that can be read."""
+    place = manifest_path(plan)
+    if find_size(place) is None:
+        return None
+    with open_source(place) as file:
+        data = file.read()
     try:
-        with open(path, "rb") as file:
-            return file.read(len(_BEGINNING)) == _BEGINNING
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
+        found = json.loads(data)
+    except ValueError:
+        return None
+    return cast("dict[str, Any]", found) if isinstance(found, dict) and "windrow_manifest" in found else None

@@ -32,6 +32,8 @@ class Source:
     """`gzip`, `bz2`, `zip`, `zstd`, or empty."""
     columns: tuple[str, ...] = ()
     """Names of a CSV file's own columns, in its order."""
+    sequential: bool = False
+    """It can only be read from the beginning: a server gives it without ranges."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ class Destination:
     """Where the rows go."""
 
     path: str
+    """Or a URL, without a slash at its end."""
     folder: bool = False
     """The path is a folder, each segment a file in it."""
     partition: int | None = None
@@ -107,6 +110,8 @@ class Destination:
     """Leave a manifest beside the destination: rows, bytes and SHA-256 of each part."""
     partitions_max: int = PARTITIONS_MAX
     """In the whole export."""
+    work_dir: str = ""
+    """Where the work folder lies, where the path is a URL; else it lies beside it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -25,11 +25,12 @@ import pyarrow.compute
 
 from windrow.common.codec import to_plain
 from windrow.common.errors import ExportError
-from windrow.common.redact import redact_url
 from windrow.export.bad_places import places_bytes, places_wanted, read_places
 from windrow.export.disk import full_disk_is_retried
 from windrow.export.encode import encode_head, encode_rows, shown
 from windrow.export.files import Written, hash_file, new_file, sync_folder, write_whole
+from windrow.export.locations import file_name
+from windrow.export.locations import shown as shown_url
 from windrow.export.model import Form, Part, Plan, Segment
 from windrow.export.records import RecordKind
 
@@ -276,9 +277,9 @@ def _receipt_name(segment: int) -> str:
 def _source_name(plan: Plan, at: int) -> str:
     """The file's name; its whole path where two have the same name."""
     source = plan.sources[at]
-    url = redact_url(source.url) if "://" in source.url else source.url
-    name = PurePosixPath(url).name
-    if sum(PurePosixPath(one.url).name == name and not one.member for one in plan.sources) > 1:
+    url = shown_url(source.url)
+    name = file_name(source.url)
+    if sum(file_name(one.url) == name and not one.member for one in plan.sources) > 1:
         name = url
     return f"{name}:{source.member}" if source.member else name
 

@@ -16,7 +16,7 @@ from windrow.export.inference import decided, join_all, join_named, states_of
 from windrow.export.loading import read_segment, row_group_segments, states_of_keys
 from windrow.export.looking import dialect_of, is_prepared
 from windrow.export.model import Plan, Segment
-from windrow.export.planning import finish_plan, make_draft, settle_draft, take_over
+from windrow.export.planning import finish_plan, make_draft, settle_draft, take_over, without_secrets
 from windrow.export.ports import ClientPort
 from windrow.export.prepare import prepare
 from windrow.export.sampling import cut_samples, text_samples
@@ -218,7 +218,7 @@ def decide_types(client: ClientPort, item: dict[str, Any], work: Path, unique: s
     for stage, filling in (("dedupe", partitions), ("finish", items)):
         with _unless_cut(work):
             fill(client, export, stage, filling if dedupes else ())
-    plain = to_plain(plan)
+    plain = to_plain(without_secrets(plan))
     return {
         "segments": len(found.segments),
         "columns": plan.names,

@@ -19,6 +19,7 @@ from windrow.export.form import check_names, check_write_form
 from windrow.export.inference import UNKNOWN, decided, union_columns
 from windrow.export.key_files import partitions_for
 from windrow.export.loading import columns_of
+from windrow.export.locations import shown
 from windrow.export.looking import Found, is_prepared, look_at, name_of
 from windrow.export.model import Destination, Form, Plan, Source, Steps
 from windrow.export.parts import partition_column
@@ -26,6 +27,7 @@ from windrow.export.publish import check_target
 from windrow.export.read_parquet import check_columns
 from windrow.export.spec import ExportSpec, canonical_spec
 from windrow.export.texts import parse_casts, parse_errors
+from windrow.export.uploads import clear_begun
 from windrow.export.work import (
     Draft,
     KnownType,
@@ -164,6 +166,7 @@ def _plan(
             partitions_max=spec.max_partitions,
             force=spec.force,
             manifest=spec.manifest,
+            work_dir=spec.work_dir,
         ),
         errors=parse_errors(spec.max_errors),
         segment_bytes=spec.segment_bytes,
@@ -184,12 +187,13 @@ def take_over(draft: Draft, work: Path, export: str, is_running: Callable[[str],
     ExportError where another export to it still runs.
     """
     notes: list[str] = []
-    for other, folder in find_work_folders(draft.spec.dest):
+    dest = shown(draft.spec.dest)
+    for other, folder in find_work_folders(draft.spec.dest, draft.spec.work_dir):
         if other == export:
             continue
         if is_running(other):
             raise ExportError(
-                f"export {other} to {draft.spec.dest} still runs: wait for it (windrow wait {other}) or cancel it first"
+                f"export {other} to {dest} still runs: wait for it (windrow wait {other}) or cancel it first"
             )
         before = find_draft(folder)
         difference = "it did not come so far" if before is None else find_difference(before, draft)
@@ -197,12 +201,13 @@ def take_over(draft: Draft, work: Path, export: str, is_running: Callable[[str],
             try:
                 os.rename(folder, work)
             except FileNotFoundError:
-                raise ExportError(f"another export to {draft.spec.dest} has begun this moment: wait for it") from None
+                raise ExportError(f"another export to {dest} has begun this moment: wait for it") from None
             parts = len(list(work.glob("part-*.json")))
             notes.append(f"going on with export {other}: {parts} finished parts are taken up")
         else:
             if before is not None:
                 notes.append(f"starting afresh, export {other} left parts that do not fit: {difference}")
+            clear_begun(folder, draft.plan.dest.path if draft.plan.dest.folder else None)
             remove_folder(folder)
     return tuple(notes)
 
@@ -217,6 +222,13 @@ def settle_draft(work: Path, draft: Draft, unique: str) -> None:
             write_plan(work, same_but_options(earlier, draft), unique)
     else:
         write_draft(work, draft, unique)
+
+
+def without_secrets(plan: Plan) -> Plan:
+    """The plan as it may be shown: a result of a job is."""
+    sources = tuple(dataclasses.replace(source, url=shown(source.url)) for source in plan.sources)
+    dest = dataclasses.replace(plan.dest, path=shown(plan.dest.path))
+    return dataclasses.replace(plan, sources=sources, dest=dest, spec="")
 
 
 def same_but_options(plan: Plan, draft: Draft) -> Plan:

@@ -123,9 +123,11 @@ def find_prepared(source: TextSource, work: Path) -> list[PreparedSegment]:
 
 def estimate_bytes(source: TextSource) -> int:
     """About how many bytes the segments have together."""
-    with open_source(source.file.url) as raw:
-        size = source.file.bytes
-        need = needed_bytes(raw, source.name, size, compression=source.compression, member=source.member)
+    size, sequential = source.file.bytes, source.file.sequential
+    with open_source(source.file.url, sequential=sequential) as raw:
+        need = needed_bytes(
+            raw, source.name, size, sequential=sequential, compression=source.compression, member=source.member
+        )
     with _open(source) as stream:
         sample = stream.read(SAMPLE_BYTES)
     codec = codec_of(resolve_encoding(source.encoding, sample[:HEAD_BYTES], source.name).encoding)
@@ -151,7 +153,7 @@ def _write_segment(source: TextSource, work: Path, unique: str, cutter: _Cutter,
 
 
 def _open(source: TextSource) -> PlainStream:
-    raw = open_source(source.file.url)
+    raw = open_source(source.file.url, sequential=source.file.sequential)
     return open_plain(raw, source.name, compression=source.compression, member=source.member)
 
 

@@ -140,9 +140,12 @@ def _beginning(draft: Draft) -> tuple[Segment, bytes | None, int, int, bool]:
 def _plain_bytes(source: Source) -> int:
     if not source.compression:
         return source.bytes
-    with open_source(source.url) as raw:
+    with open_source(source.url, sequential=source.sequential) as raw:
         member = source.member if source.compression == ZIP else ""
-        return needed_bytes(raw, name_of(source), source.bytes, compression=source.compression, member=member).bytes
+        name, packed = name_of(source), source.compression
+        return needed_bytes(
+            raw, name, source.bytes, compression=packed, member=member, sequential=source.sequential
+        ).bytes
 
 
 def _finished(draft: Draft, segment: Segment, data: bytes | None) -> Plan:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from windrow.common.errors import ExportError, NotSeenHere
-from windrow.export.cutting import cut_part, find_cut
+from windrow.export.cutting import find_cut
 from windrow.export.destination import (
     aside_path,
     check_destination,
@@ -28,12 +28,13 @@ from windrow.export.disk import full_disk_is_retried
 from windrow.export.files import hash_file, new_file, publish, sync_folder
 from windrow.export.form import check_names, check_write_form
 from windrow.export.joining import Progress, join_whole
+from windrow.export.locations import is_url, shown
 from windrow.export.manifest import check_manifest_path, manifest_bytes, publish_manifest
 from windrow.export.model import Part, Plan
 from windrow.export.parts import check_partitions, partition_column
-from windrow.export.published import is_published, published_name
+from windrow.export.published import is_published
 from windrow.export.records import RecordKind
-from windrow.export.staging import stage_folder, staged_files, staged_path
+from windrow.export.staging import cut_last, find_gone, stage_folder, staged_files, staged_path
 from windrow.export.totals import (
     check_errors,
     check_side_path,
@@ -42,6 +43,7 @@ from windrow.export.totals import (
     publish_side_file,
     side_path,
 )
+from windrow.export.url_publish import Uploaded, publish_to_url
 
 RECEIPT_FILE = "published.json"
 ATTEMPTS = 5
@@ -104,6 +106,10 @@ def publish_export(
         # Where the folder has gone an earlier run has published the side file.
         needed = list(needed_parts(work, plan, needed))
         bad = sum(part.bad_rows for part in needed)
+    if is_url(plan.dest.path):
+        uploaded = publish_to_url(work, plan, needed, unique, progress)
+        remove_tree(work)
+        return _published(plan, parts[: len(needed)], uploaded, bad)
     for attempt in range(ATTEMPTS):
         try:
             receipt = _publish(work, plan, needed, f"{unique}-{attempt}", progress)
@@ -115,18 +121,23 @@ def publish_export(
     else:
         raise AssertionError("unreachable")
     _clear(work, plan)
-    bad = count_published(plan) if bad is None else bad
-    cut = find_cut(plan, needed)
+    return _published(plan, parts[: len(needed)], receipt, bad)
+
+
+def _published(plan: Plan, parts: Sequence[Part], receipt: _Receipt | Uploaded, bad: int | None) -> Published:
+    if bad is None:
+        bad = count_published(plan)
+    cut = find_cut(plan, parts)
     return Published(
-        path=plan.dest.path,
-        rows=sum(part.rows for part in needed) if cut is None else (plan.steps.limit or 0),
-        rows_in=sum(part.rows_in for part in parts[: len(needed)]),
+        path=shown(plan.dest.path),
+        rows=sum(part.rows for part in parts) if cut is None else (plan.steps.limit or 0),
+        rows_in=sum(part.rows_in for part in parts),
         bytes=receipt.bytes,
         files=receipt.files,
         bad_rows=bad,
-        side_file=str(side_path(plan)) if bad else "",
+        side_file=shown(side_path(plan)) if bad else "",
         sha256=receipt.sha256,
-        segments=len(needed),
+        segments=len(parts),
     )
 
 
@@ -147,7 +158,7 @@ def _publish(work: Path, plan: Plan, parts: list[Part], unique: str, progress: P
     dest = dest_path(plan.dest)
     receipt = _RECEIPT.find(work / RECEIPT_FILE)
     if receipt is None:
-        gone = _find_gone(work, plan, parts)
+        gone = find_gone(work, plan, parts)
         if gone is not None:
             if plan.dest.folder:
                 recover_folder(dest)
@@ -181,7 +192,7 @@ def _publish(work: Path, plan: Plan, parts: list[Part], unique: str, progress: P
 
 def _prepare(work: Path, plan: Plan, parts: list[Part], unique: str, progress: Progress | None) -> _Receipt:
     """Make what is to appear, and note it; the first run to note it decides."""
-    cut = _cut(work, plan, parts, unique)
+    cut = cut_last(work, plan, parts, unique)
     check_partitions(plan, cut)
     if plan.dest.folder:
         with full_disk_is_retried(work):
@@ -198,20 +209,12 @@ def _prepare(work: Path, plan: Plan, parts: list[Part], unique: str, progress: P
     return made
 
 
-def _cut(work: Path, plan: Plan, parts: list[Part], unique: str) -> list[Part]:
-    cut = find_cut(plan, parts)
-    if cut is None or not parts:
-        return parts
-    with full_disk_is_retried(work):
-        return [*parts[:-1], cut_part(work, plan, parts[-1], cut.rows, unique)]
-
-
 def _publish_beside(work: Path, plan: Plan, parts: list[Part], receipt: _Receipt, unique: str) -> None:
     with full_disk_is_retried(work):
         publish_side_file(work, plan, parts, unique)
         manifest = None
         if plan.dest.manifest:
-            cut = _cut(work, plan, parts, unique)
+            cut = cut_last(work, plan, parts, unique)
             files = (
                 staged_files(work, plan, cut)
                 if plan.dest.folder
@@ -264,22 +267,6 @@ def _write_first(path: Path, data: bytes, unique: str) -> None:
     except FileExistsError:
         passing.unlink(missing_ok=True)
         raise _Again from None
-
-
-def _find_gone(work: Path, plan: Plan, parts: Sequence[Part]) -> Path | None:
-    """A file that is needed and not there: an earlier run of this task has come to removing them."""
-    if not work.is_dir():
-        return work
-    staged = staged_path(work, plan)
-    for part in parts:
-        for name in part.files:
-            # Where there are no links it may have been moved.
-            moved = plan.dest.folder and (staged / published_name(plan, part, name)).exists()
-            if not moved and not (work / name).exists():
-                return work / name
-        if part.bad_file and not (work / part.bad_file).exists():
-            return work / part.bad_file
-    return None
 
 
 def _inode(path: Path) -> int | None:

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any, NoReturn, Unpack
 
 from windrow.common.blocks import block_entries
-from windrow.common.errors import ExportError
+from windrow.common.errors import ExportError, WindrowError
 from windrow.common.messages import Outcomes, ReadResults
 from windrow.common.values import decode_value
 from windrow.export.destination import recover_folder
 from windrow.export.files import remove_folder
+from windrow.export.locations import is_url, shown
 from windrow.export.ports import ClientPort, JobPort, StatusPort
 from windrow.export.spec import ExportSpec, SpecOptions, make_spec
 from windrow.export.stages import STAGES, cancel, stage_id
 from windrow.export.starting import start
+from windrow.export.uploads import clear_begun
 from windrow.export.work import has_parts, work_folder
 
 CHECK_SECONDS = 0.5
@@ -106,7 +108,7 @@ class ExportRun:
         self._known = _Known()
 
     def __repr__(self) -> str:
-        return f"<export {self.id} to {self.spec.dest}>"
+        return f"<export {self.id} to {shown(self.spec.dest)}>"
 
     @property
     def dest(self) -> str:
@@ -115,8 +117,8 @@ class ExportRun:
 
     @property
     def work(self) -> str:
-        """The folder beside the destination in which the parts lie while the export runs."""
-        return str(work_folder(self.spec.dest, self.id))
+        """The folder in which the parts lie while the export runs: beside the destination, or in the work_dir."""
+        return str(work_folder(self.spec.dest, self.id, self.spec.work_dir))
 
     def job(self, stage: str) -> JobPort:
         """The job of one stage: plan, scan, cut, infer, decide, convert, dedupe, finish, join or merge."""
@@ -215,11 +217,15 @@ class ExportRun:
         """Leave the destination as it was, and no work folder in which nothing is that a later export could take up."""
         if self.merge.status().state == "done":
             return
-        if self.spec.dest.endswith("/"):
+        dest, work = self.spec.dest, Path(self.work)
+        if is_url(dest):
+            with contextlib.suppress(WindrowError):
+                clear_begun(work, dest.rstrip("/") if dest.endswith("/") else None)
+        elif dest.endswith("/"):
             # The merge may have been stopped between putting the old folder aside and the new one in its place.
-            recover_folder(Path(self.spec.dest))
+            recover_folder(Path(dest))
         if not self.has_parts:
-            remove_folder(work_folder(self.spec.dest, self.id))
+            remove_folder(work)
 
     def _result(self, stage: str) -> dict[str, Any] | None:
         job = self.job(stage)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import PurePath
 from typing import BinaryIO
 
 from windrow.export.encoding import UTF8, codec_of
+from windrow.export.locations import file_name
 from windrow.export.model import Plan, Segment
 from windrow.export.read_csv import read_csv
 from windrow.export.read_jsonl import read_jsonl
@@ -17,7 +17,7 @@ from windrow.export.rows import Rows
 def read_segment(plan: Plan, segment: Segment, data: bytes | str | BinaryIO) -> Rows:
     """The plan's columns of a segment: of text the bytes of its rows, of Parquet the file or its path."""
     origin = plan.sources[segment.source]
-    source = origin.member or PurePath(origin.url).name
+    source = origin.member or file_name(origin.url)
     codec = text_codec(plan, segment)
     names = {column.index: (column.name, column.type) for column in plan.read}
     if isinstance(data, bytes):

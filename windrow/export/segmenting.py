@@ -33,7 +33,7 @@ _Packed = list[int]
 
 def text_source(draft: Draft, source: Source) -> TextSource:
     """The source as it is prepared."""
-    file = SourceFile(source.url, source.bytes, source.version)
+    file = SourceFile(source.url, source.bytes, source.version, source.sequential)
     return TextSource(
         file,
         Fingerprint(source.url, source.bytes, source.version, source.fingerprint),

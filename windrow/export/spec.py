@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import re
 import time
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,9 @@ from typing import Any, TypedDict, Unpack, cast
 
 from windrow.common.codec import decoder_for, to_plain
 from windrow.common.errors import ExportError
+from windrow.export.locations import is_url, local_path, shown
 from windrow.export.model import PARTITIONS_MAX
+from windrow.export.objects import check_scheme
 from windrow.export.texts import (
     INFER,
     check_marks,
@@ -32,8 +33,7 @@ SEGMENT_BYTES = 16 << 20
 SEGMENT_BYTES_MAX = 1 << 30
 """pyarrow reads a segment as one block, which must stay well below 2 GiB."""
 
-_URL = re.compile(r"(?:[a-zA-Z0-9+.-]+::)*[a-zA-Z][a-zA-Z0-9+.-]*://")
-_CHANGES_NO_PART = ("dest", "force", "manifest", "max_errors", "max_partitions")
+_CHANGES_NO_PART = ("dest", "force", "manifest", "max_errors", "max_partitions", "work_dir")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,8 @@ class ExportSpec:
     manifest: bool = False
     force: bool = False
     segment_bytes: int = SEGMENT_BYTES
+    work_dir: str = ""
+    """Where parts lie until they are uploaded; only where the destination is a URL."""
 
 
 class SpecOptions(TypedDict, total=False):
@@ -110,6 +112,7 @@ class SpecOptions(TypedDict, total=False):
     manifest: bool
     force: bool
     segment_bytes: int
+    work_dir: str
 
 
 _decode: Callable[[object], ExportSpec] = decoder_for(ExportSpec)
@@ -199,8 +202,7 @@ def check_spec(spec: ExportSpec) -> ExportSpec:
     """The spec with formats and paths decided; ExportError for what is wrong without a look at the source."""
     if not spec.source or not spec.dest:
         raise ExportError("an export needs a source and a destination")
-    if is_url(spec.dest):
-        raise ExportError(f"{spec.dest} is a URL: the destination is a path, in a folder that every node sees")
+    _check_work_dir(spec)
     delimiter = parse_mark(spec.delimiter, "--delimiter", none=False) if spec.delimiter else ""
     quote = parse_mark(spec.quote, "--quote", none=True)
     escape = parse_mark(spec.escape, "--escape", none=True)
@@ -228,6 +230,7 @@ def check_spec(spec: ExportSpec) -> ExportSpec:
         spec,
         source=_absolute(spec.source),
         dest=_absolute(spec.dest),
+        work_dir=spec.work_dir and _absolute(spec.work_dir),
         where=spec.where.strip(),
         format=kind,
         delimiter=delimiter,
@@ -262,15 +265,25 @@ def with_date(spec: ExportSpec, started_s: float) -> ExportSpec:
     return dataclasses.replace(spec, dest=spec.dest.replace("{date}", day))
 
 
-def is_url(text: str) -> bool:
-    """Whether this goes by way of fsspec rather than the file system."""
-    return _URL.match(text) is not None and not text.startswith("file://")
+def _check_work_dir(spec: ExportSpec) -> None:
+    if spec.work_dir and is_url(spec.work_dir):
+        raise ExportError(f"--work-dir {shown(spec.work_dir)} is a URL: give a folder that every node sees")
+    if not is_url(spec.dest):
+        if spec.work_dir:
+            raise ExportError("--work-dir is for a destination that is a URL: for a path, parts lie beside it")
+        return
+    check_scheme(spec.dest)
+    if not spec.work_dir:
+        raise ExportError(
+            f"{shown(spec.dest)} is a URL: give --work-dir, a folder that every node sees, for parts until the upload"
+        )
 
 
 def _absolute(path: str) -> str:
     # Nodes run in other folders than the client. Symbolic links stay: what they point to is the nodes' to see.
-    if not path or _URL.match(path):
+    if not path or is_url(path):
         return path
+    path = local_path(path) or path
     # The slash at the end says that a folder is meant.
     slash = "/" if path.endswith("/") and path.strip("/") else ""
     return os.path.abspath(os.path.expanduser(path)) + slash

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,7 @@ from windrow.common.messages import Accepted, Append, Appended, CancelJob, Close
 from windrow.common.options import make_options
 from windrow.common.values import encode_item
 from windrow.common.words import TERMINAL_STATES, JobId
+from windrow.export.locations import file_name
 from windrow.export.ports import ClientPort
 
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -78,7 +78,7 @@ def open_stages(client: ClientPort, export: str, dest: str, *, limited: bool) ->
     `limited`: there is a limit, whose cut ends the converting stage before all of it is done.
     """
     note = ""
-    label = os.path.basename(dest.rstrip("/"))
+    label = file_name(dest)
     for stage in STAGES:
         options: dict[str, object] = {
             "retries": RETRIES,

@@ -1,4 +1,4 @@
-"""Makes the folder that is to appear at the destination, of links to the parts' files under plain names."""
+"""Makes what is to appear at the destination: cuts the last part, and links the parts' files under plain names."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from windrow.common.errors import ExportError
+from windrow.export.cutting import cut_part, find_cut
+from windrow.export.disk import full_disk_is_retried
 from windrow.export.encode import empty_columns
 from windrow.export.files import hash_file, sync_folder
 from windrow.export.joining import whole_path
@@ -49,6 +51,31 @@ def stage_folder(work: Path, plan: Plan, parts: Sequence[Part], unique: str) -> 
     for folder in sorted(folders):
         sync_folder(folder)
     return staged
+
+
+def cut_last(work: Path, plan: Plan, parts: list[Part], unique: str) -> list[Part]:
+    """The parts, the last one without the rows behind a limit."""
+    cut = find_cut(plan, parts)
+    if cut is None or not parts:
+        return parts
+    with full_disk_is_retried(work):
+        return [*parts[:-1], cut_part(work, plan, parts[-1], cut.rows, unique)]
+
+
+def find_gone(work: Path, plan: Plan, parts: Sequence[Part]) -> Path | None:
+    """A file that is needed and not there: an earlier run of this task has come to removing them."""
+    if not work.is_dir():
+        return work
+    staged = staged_path(work, plan)
+    for part in parts:
+        for name in part.files:
+            # Where there are no links it may have been moved.
+            moved = plan.dest.folder and (staged / published_name(plan, part, name)).exists()
+            if not moved and not (work / name).exists():
+                return work / name
+        if part.bad_file and not (work / part.bad_file).exists():
+            return work / part.bad_file
+    return None
 
 
 def staged_files(work: Path, plan: Plan, parts: Sequence[Part]) -> list[tuple[str, int, str]]:

@@ -61,7 +61,7 @@ def preview(url: str, open_client: Callable[[], AbstractContextManager[Any]], sp
 def check_paths(spec: ExportSpec) -> None:
     """ExportError for a source or destination that is wrong, as seen from here."""
     sources = find_sources(spec.source)
-    dest = Destination(spec.dest.rstrip("/"), folder=spec.dest.endswith("/"), force=spec.force)
+    dest = Destination(spec.dest.rstrip("/"), folder=spec.dest.endswith("/"), force=spec.force, work_dir=spec.work_dir)
     check_destination(dest, [source.url for source in sources], [spec.source])
 
 
@@ -77,4 +77,4 @@ def is_local(url: str) -> bool:
 
 
 def _item(export: str, spec: ExportSpec) -> dict[str, Any]:
-    return {"export": export, "work": str(work_folder(spec.dest, export)), "spec": spec_to_dict(spec)}
+    return {"export": export, "work": str(work_folder(spec.dest, export, spec.work_dir)), "spec": spec_to_dict(spec)}

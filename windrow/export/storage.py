@@ -1,6 +1,7 @@
-"""Finds, opens and stats sources wherever they lie: local paths, patterns and fsspec URLs; the one module of fsspec.
+"""Finds, opens and stats sources wherever they lie: local paths, patterns and fsspec URLs.
 
-Local files never go by way of fsspec: they need no package, and their times are exact.
+Local files never go by way of fsspec: they need no package, and their times are exact. Of what lies elsewhere only the
+bytes that are asked for are read; a server that gives no ranges is read in one go, and only from the beginning.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -8,37 +9,41 @@ Local files never go by way of fsspec: they need no package, and their times are
 
 from __future__ import annotations
 
-import contextlib
 import glob
 import hashlib
 import io
 import os
 import re
 import stat
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
-from urllib.parse import unquote, urlsplit
 
-from windrow.common.errors import ExportError, NotSeenHere, Unreachable, WindrowError
-from windrow.common.redact import redact_url
+from windrow.common.errors import ExportError, NotSeenHere
+from windrow.export.drivers import fresh_fs, open_fs, told
+from windrow.export.locations import file_name, local_path, scheme_of, shown
 
 FINGERPRINT_BYTES = 64 << 10
 """Of the head and of the tail."""
 
-_URL = re.compile(r"(?:[a-zA-Z0-9+.-]+::)*[a-zA-Z][a-zA-Z0-9+.-]*://")
+LEAST_BYTES = 256 << 10
+"""Read at a time of a file that lies elsewhere, after each seek: a footer, a small column."""
+AHEAD_BYTES = 8 << 20
+"""What that grows to as long as it is read on from where the last read ended."""
+
 _MAGIC = re.compile(r"[*?\[]")
 _DIGITS = re.compile(r"([0-9]+)")
-_PACKAGES = {
-    "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "abfss": "adlfs", "az": "adlfs",
-    "adl": "adlfs", "http": "aiohttp requests", "https": "aiohttp requests", "sftp": "paramiko", "ssh": "paramiko",
-    "hdfs": "pyarrow", "smb": "smbprotocol", "webhdfs": "requests", "oci": "ocifs", "oss": "ossfs",
-}  # fmt: skip
+_HTTP = ("http", "https")
 _VERSION_KEYS = (
-    "ETag", "etag", "generation", "md5Hash", "content_md5", "LastModified", "last_modified", "updated", "mtime",
+    "ETag", "etag", "generation", "md5Hash", "content_md5", "LastModified", "last_modified", "Last-Modified", "updated",
+    "mtime",
 )  # fmt: skip
 """Where file systems say which version of a file there is; the first that one knows counts."""
+
+
+class _NoRanges(ExportError):
+    """The server gives a file only from its beginning on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,8 @@ class SourceFile:
     bytes: int
     version: str
     """Changes when the file does: the modification time in nanoseconds, or what the storage has (an etag)."""
+    sequential: bool = field(default=False, compare=False)
+    """It can only be read from the beginning: its server gives no ranges."""
 
     @property
     def name(self) -> str:
@@ -68,50 +75,44 @@ class Fingerprint:
     """Of the size, the head and the tail."""
 
 
-def is_url(text: str) -> bool:
-    """Whether this goes by way of fsspec."""
-    return _local_path(text) is None
-
-
-def file_name(url: str) -> str:
-    """The last part of a path or URL, without passwords and queries."""
-    path = _local_path(url)
-    return (path if path is not None else redact_url(url).partition("?")[0]).rstrip("/").rpartition("/")[2] or url
-
-
 def find_sources(text: str) -> tuple[SourceFile, ...]:
     """The files that a path, pattern or URL means, by name, numbers in it by value; ExportError where there are none.
 
     Patterns know *, ?, [..] and ** (folders at any depth). A file that is called so literally is that file.
     """
-    path = _local_path(text)
+    path = local_path(text)
     found = _find_remote(text) if path is None else _find_local(path)
     return tuple(sorted(found, key=lambda file: natural_key(file.url)))
 
 
 def stat_source(url: str) -> SourceFile:
     """The file as it is now; ExportError where there is none."""
-    path = _local_path(url)
+    path = local_path(url)
     return _stat_remote(url) if path is None else _stat_local(path)
 
 
-def open_source(url: str) -> BinaryIO:
-    """The file's bytes, with seek; what goes wrong in reading is one of Windrow's errors."""
-    path = _local_path(url)
-    with _told(url):
+def open_source(url: str, *, sequential: bool = False) -> BinaryIO:
+    """The file's bytes, with seek unless `sequential`; what goes wrong in reading is one of Windrow's errors."""
+    path = local_path(url)
+    with told(url):
         if path is not None:
             return open(path, "rb")
-        fs, inner = _remote(url)
-        return cast(BinaryIO, io.BufferedReader(_Remote(fs.open(inner, "rb"), url), 1 << 20))
+        fs, inner = open_fs(url)
+        # No read-ahead of the driver's, which may be 50 MiB for a look at a footer: the buffer here is enough.
+        how: dict[str, Any] = {"block_size": 0} if sequential else {"cache_type": "none"}
+        file = fs.open(inner, "rb", **how)
+        return cast(BinaryIO, io.BufferedReader(_Remote(file, url, ahead=not sequential), LEAST_BYTES))
 
 
 def read_range(url: str, start: int, stop: int) -> bytes:
     """The bytes [start, stop), in one request; fewer only where the file ends before."""
-    path = _local_path(url)
-    with _told(url):
+    path = local_path(url)
+    with told(url):
         if path is None:
-            fs, inner = _remote(url)
-            return bytes(fs.cat_file(inner, start=start, end=stop)) if stop > start else b""
+            try:
+                return _read_remote(url, start, stop) if stop > start else b""
+            except _NoRanges as error:
+                raise ExportError(str(error)) from None
         with open(path, "rb", buffering=0) as file:
             data = bytearray()
             file.seek(start)
@@ -122,13 +123,14 @@ def read_range(url: str, start: int, stop: int) -> bytes:
 
 
 def fingerprint(source: SourceFile) -> Fingerprint:
-    """Size, version and a hash of head and tail; ExportError where the file is no longer so long."""
+    """Size, version and a hash of head and tail, or of the head alone; ExportError where it is no longer so long."""
     size = source.bytes
     digest = hashlib.sha256(f"{size}\n".encode())
     head = read_range(source.url, 0, min(FINGERPRINT_BYTES, size))
     tail_start = max(len(head), size - FINGERPRINT_BYTES)
-    tail = read_range(source.url, tail_start, size)
-    if len(head) + len(tail) != min(size, 2 * FINGERPRINT_BYTES):
+    tail = b"" if source.sequential else read_range(source.url, tail_start, size)
+    wanted = FINGERPRINT_BYTES if source.sequential else 2 * FINGERPRINT_BYTES
+    if len(head) + len(tail) != min(size, wanted):
         raise _changed(source)
     digest.update(head)
     digest.update(tail)
@@ -138,7 +140,7 @@ def fingerprint(source: SourceFile) -> Fingerprint:
 def find_difference(before: Fingerprint, now: Fingerprint) -> str | None:
     """What has changed of the source, in words; None for nothing."""
     if before.url != now.url:
-        return f"the source was {redact_url(before.url)} and is {redact_url(now.url)}"
+        return f"the source was {shown(before.url)} and is {shown(now.url)}"
     if before.bytes != now.bytes:
         return f"{file_name(now.url)} had {before.bytes} bytes and has {now.bytes}"
     if before.sha256 != now.sha256:
@@ -169,21 +171,7 @@ def natural_key(text: str) -> tuple[object, ...]:
 
 
 def _changed(source: SourceFile) -> ExportError:
-    return ExportError(f"{redact_url(source.url)} changed while it was exported: start the export again")
-
-
-def _local_path(text: str) -> str | None:
-    if not _URL.match(text):
-        return text
-    scheme = text.partition("://")[0].lower()
-    if scheme == "local":
-        return text.partition("://")[2]
-    if scheme != "file":
-        return None
-    host = urlsplit(text).netloc
-    if host not in ("", "localhost"):
-        raise ExportError(f"{text} is on another machine: mount it, and write file:///path or the path alone")
-    return unquote(text.partition("://")[2].removeprefix(host))
+    return ExportError(f"{shown(source.url)} changed while it was exported: start the export again")
 
 
 def _find_local(path: str) -> list[SourceFile]:
@@ -197,7 +185,7 @@ def _find_local(path: str) -> list[SourceFile]:
 
 
 def _stat_local(path: str) -> SourceFile:
-    with _told(path):
+    with told(path):
         about = os.stat(path)
     if stat.S_ISDIR(about.st_mode):
         raise ExportError(f"the source {path} is a folder: name the files in it, e.g. '{Path(path) / '*.csv'}'")
@@ -210,67 +198,42 @@ def _stat_local(path: str) -> SourceFile:
 
 def _no_match(text: str) -> NotSeenHere:
     return NotSeenHere(
-        f"no file matches {redact_url(text)}: check the pattern, and put it in quotes so that the shell leaves it alone"
+        f"no file matches {shown(text)}: check the pattern, and put it in quotes so that the shell leaves it alone"
     )
-
-
-def _remote(url: str) -> tuple[Any, str]:
-    """The file system and the path in it."""
-    try:
-        import fsspec.core
-    except ImportError:
-        raise NotSeenHere(
-            f"{redact_url(url)} needs the package fsspec: install the export extra on every node, "
-            "e.g. pip install 'windrow-engine[export]'"
-        ) from None
-    protocol = url.partition("://")[0].rpartition("::")[2].lower()
-    try:
-        fs, inner = fsspec.core.url_to_fs(url)
-    except ImportError as error:
-        package = _PACKAGES.get(protocol)
-        todo = f"pip install {package} on every node" if package else str(error)
-        raise NotSeenHere(f"{redact_url(url)} needs another package: {todo}") from None
-    except ValueError as error:
-        shown = redact_url(str(error))
-        raise ExportError(f"{redact_url(url)} cannot be opened ({shown}): check what stands before ://") from None
-    return fs, str(inner)
 
 
 def _find_remote(url: str) -> list[SourceFile]:
     # In http a ? begins the query.
-    magic = "*" in url if url.startswith(("http://", "https://")) else _MAGIC.search(url)
+    http = scheme_of(url) in _HTTP
+    magic = "*" in url if http else _MAGIC.search(url)
     if not magic:
-        return [_stat_remote(url)]
+        return [_with_ranges(_stat_remote(url))]
     if "::" in url:
-        raise ExportError(f"{redact_url(url)}: a pattern cannot be used together with ::, name the files")
-    with _told(url):
-        fs, inner = _remote(url)
-        # What was listed earlier in this process may be out of date.
-        fs.invalidate_cache()
+        raise ExportError(f"{shown(url)}: a pattern cannot be used together with ::, name the files")
+    with told(url):
+        fs, inner = fresh_fs(url)
         if fs.isfile(inner):
-            return [_stat_remote(url)]
+            return [_with_ranges(_stat_remote(url))]
         listed: dict[str, dict[str, Any]] = fs.glob(inner, detail=True)
         hidden = "/." in inner
         found = [
-            _remote_file(fs, name, about)
+            # A page with links says nothing of the files behind them.
+            _stat_remote(str(fs.unstrip_protocol(name))) if http else _remote_file(fs, name, about)
             for name, about in listed.items()
             # As for local files and in the shell: names that begin with a dot must be asked for.
             if about.get("type") == "file" and (hidden or "/." not in name)
         ]
     if not found:
         raise _no_match(url)
-    return found
+    return [_with_ranges(file) for file in found]
 
 
 def _stat_remote(url: str) -> SourceFile:
-    with _told(url):
-        fs, inner = _remote(url)
-        fs.invalidate_cache()
+    with told(url):
+        fs, inner = fresh_fs(url)
         about: dict[str, Any] = fs.info(inner)
         if about.get("type") == "directory":
-            raise ExportError(
-                f"the source {redact_url(url)} is a folder: name the files in it, e.g. '{redact_url(url)}/*.csv'"
-            )
+            raise ExportError(f"the source {shown(url)} is a folder: name the files in it, e.g. '{shown(url)}/*.csv'")
         file = _remote_file(fs, inner, about)
     # The name as it was given: the one that fs makes leaves out what stands before :: and who logs in.
     return SourceFile(url, file.bytes, file.version)
@@ -280,7 +243,7 @@ def _remote_file(fs: Any, name: str, about: dict[str, Any]) -> SourceFile:
     url = str(fs.unstrip_protocol(name))
     size = about.get("size")
     if size is None:
-        raise ExportError(f"{redact_url(url)} does not say how long it is: download it first")
+        raise ExportError(f"{shown(url)} does not say how long it is: download it first")
     return SourceFile(url, int(size), _version(fs, name, about))
 
 
@@ -295,37 +258,44 @@ def _version(fs: Any, name: str, about: dict[str, Any]) -> str:
         return ""
 
 
-@contextlib.contextmanager
-def _told(url: str) -> Generator[None, None, None]:
-    """Errors of file systems as Windrow's."""
-    shown = redact_url(url)
+def _with_ranges(file: SourceFile) -> SourceFile:
+    """The file, and whether its server gives ranges: those of http need not."""
+    if scheme_of(file.url) not in _HTTP or "::" in file.url or file.bytes < 2:
+        return file
     try:
-        yield
-    except WindrowError:
-        raise
-    except FileNotFoundError:
-        raise NotSeenHere(f"no source {shown}: check the path; every node must see it under the same one") from None
-    except PermissionError:
-        raise NotSeenHere(f"the source {shown} cannot be read: check its permissions") from None
-    except IsADirectoryError:
-        raise ExportError(f"the source {shown} is a folder: name the files in it") from None
-    except (NotImplementedError, ValueError) as error:
-        raise ExportError(f"the source {shown} cannot be read: {_first_line(error)}") from None
-    except Exception as error:
-        # Every storage has errors of its own; most of what is left passes by itself.
-        raise Unreachable(f"{shown} cannot be read now ({_first_line(error)}): try again later") from None
+        with told(file.url):
+            _read_remote(file.url, file.bytes - 1, file.bytes)
+    except _NoRanges:
+        return replace(file, sequential=True)
+    return file
 
 
-def _first_line(error: BaseException) -> str:
-    return redact_url(str(error).partition("\n")[0]) or type(error).__name__
+def _read_remote(url: str, start: int, stop: int) -> bytes:
+    fs, inner = open_fs(url)
+    if scheme_of(url) not in _HTTP or "::" in url:
+        return bytes(fs.cat_file(inner, start=start, end=stop))
+    # The driver's cat_file takes a whole file for the range that it asked for; its files look. With the size it asks
+    # for nothing else.
+    with fs.open(inner, "rb", cache_type="none", size=stop, block_size=stop - start) as file:
+        file.seek(start)
+        try:
+            return bytes(file.read(stop - start))
+        except ValueError:
+            raise _NoRanges(
+                f"the server of {shown(url)} gives no ranges, and what is read here does not begin at the beginning: "
+                "download it first"
+            ) from None
 
 
 class _Remote(io.RawIOBase):
-    """A file of fsspec whose errors are Windrow's."""
+    """A file of fsspec whose errors are Windrow's; each read is a request, so those that follow one another grow."""
 
-    def __init__(self, file: Any, url: str) -> None:
+    def __init__(self, file: Any, url: str, *, ahead: bool) -> None:
         self._file = file
         self._url = url
+        self._step = LEAST_BYTES if ahead else 0
+        """Bytes of the next request; 0 for a stream, which goes on by itself."""
+        self._rest = memoryview(b"")
 
     def readable(self) -> bool:
         return True
@@ -334,20 +304,32 @@ class _Remote(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any, /) -> int:
-        with _told(self._url):
-            data: bytes = self._file.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
+        if not self._rest:
+            with told(self._url):
+                self._rest = memoryview(self._file.read(max(len(buffer), self._step)))
+            self._step = min(2 * self._step, AHEAD_BYTES)
+        count = min(len(buffer), len(self._rest))
+        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
+        return count
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        with _told(self._url):
+        at = self.tell()
+        if (whence == os.SEEK_SET and offset == at) or (whence == os.SEEK_CUR and not offset):
+            # What was read ahead stays good.
+            return at
+        if whence == os.SEEK_CUR:
+            offset, whence = at + offset, os.SEEK_SET
+        self._rest = memoryview(b"")
+        self._step = min(self._step, LEAST_BYTES)
+        with told(self._url):
             return int(self._file.seek(offset, whence))
 
     def tell(self) -> int:
-        return int(self._file.tell())
+        return int(self._file.tell()) - len(self._rest)
 
     def close(self) -> None:
         if not self.closed:
+            self._rest = memoryview(b"")
             close: Callable[[], None] = self._file.close
             close()
         super().close()

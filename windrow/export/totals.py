@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from windrow.common.errors import ExportError
 from windrow.export.bad_places import part_up_to
+from windrow.export.beside import is_or_may_be_ours, open_beside, remove_beside, replace_beside
 from windrow.export.cutting import find_cut, row_end
 from windrow.export.disk import full_disk_is_retried
 from windrow.export.encode import encode_head
-from windrow.export.files import COPY_BYTES, sync_folder
+from windrow.export.files import COPY_BYTES
+from windrow.export.locations import shown
 from windrow.export.model import Part, Plan
-from windrow.export.parts import SIDE_COLUMNS, SIDE_FORM, SIDE_TEXT_MAX, write_new
+from windrow.export.parts import SIDE_COLUMNS, SIDE_FORM, SIDE_TEXT_MAX
 
 _HEAD = encode_head(SIDE_FORM, SIDE_COLUMNS)
 _FIRST_CHARS_MAX = 10 * SIDE_TEXT_MAX
 """A row of the side file has fewer: two long texts, in which quotes are doubled, and some names."""
 
 
-def side_path(plan: Plan) -> Path:
+def side_path(plan: Plan) -> str:
     """Where the bad rows go: beside the destination."""
-    return Path(plan.dest.path.rstrip("/") + ".errors.csv")
+    return plan.dest.path.rstrip("/") + ".errors.csv"
 
 
 def needed_parts(work: Path, plan: Plan, parts: Sequence[Part]) -> Sequence[Part]:
@@ -39,11 +39,11 @@ def needed_parts(work: Path, plan: Plan, parts: Sequence[Part]) -> Sequence[Part
 
 def count_published(plan: Plan) -> int:
     """How many bad rows the side file has that an earlier run has published."""
-    path = side_path(plan)
-    if not path.exists() or not _is_ours(path):
+    if not is_or_may_be_ours(side_path(plan), _HEAD):
         return 0
-    with open(path, encoding="utf-8", newline="") as file:
-        return sum(1 for _ in csv.reader(file)) - 1
+    with open_beside(side_path(plan)) as file:
+        rows = sum(1 for _ in csv.reader(io.TextIOWrapper(file, encoding="utf-8", newline=""))) if file else 1
+    return rows - 1
 
 
 def check_errors(work: Path, plan: Plan, parts: Sequence[Part], unique: str, *, all_there: bool) -> None:
@@ -58,7 +58,7 @@ def check_errors(work: Path, plan: Plan, parts: Sequence[Part], unique: str, *, 
         return
     publish_side_file(work, plan, beyond, unique)
     bad = sum(part.bad_rows for part in beyond)
-    raise ExportError(f"{_told(plan, beyond, bad)}; {_first_of(work, beyond)}; all of them: {side_path(plan)}")
+    raise ExportError(f"{_told(plan, beyond, bad)}; {_first_of(work, beyond)}; all of them: {shown(side_path(plan))}")
 
 
 def publish_side_file(work: Path, plan: Plan, parts: Sequence[Part], unique: str) -> None:
@@ -66,41 +66,29 @@ def publish_side_file(work: Path, plan: Plan, parts: Sequence[Part], unique: str
 
     A file of that name that Windrow has not written is replaced only with --force.
     """
-    path = side_path(plan)
-    if not _is_ours(path):
-        if not any(part.bad_file for part in parts):
+    place = side_path(plan)
+    bad = any(part.bad_file for part in parts)
+    if not is_or_may_be_ours(place, _HEAD):
+        if not bad:
             return
         if not plan.dest.force:
-            raise ExportError(f"{path} is where the bad rows go, and exists: move it away, or --force to replace it")
-    if not any(part.bad_file for part in parts):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-            sync_folder(path.parent)
+            raise _in_the_way(plan, "go")
+    if not bad:
+        remove_beside(place)
         return
-    passing = work / f"errors-{unique}.tmp"
     with full_disk_is_retried(work):
-        passing.unlink(missing_ok=True)
-        write_new(passing, _side_bytes(work, parts))
-        os.replace(passing, path)
-        sync_folder(path.parent)
+        replace_beside(place, _side_bytes(work, parts), work / f"errors-{unique}.tmp")
 
 
 def check_side_path(plan: Plan) -> None:
     """ExportError where the bad rows could not be written."""
-    path = side_path(plan)
-    if not plan.dest.force and not _is_ours(path):
-        raise ExportError(f"{path} is where bad rows would go, and exists: move it away, or --force to replace it")
+    if not plan.dest.force and not is_or_may_be_ours(side_path(plan), _HEAD):
+        raise _in_the_way(plan, "would go")
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether there is no file, or one that an export has written."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(len(_HEAD)) == _HEAD
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
+def _in_the_way(plan: Plan, go: str) -> ExportError:
+    place = shown(side_path(plan))
+    return ExportError(f"{place} is where bad rows {go}, and exists: move it away, or --force to replace it")
 
 
 def _find_too_many(plan: Plan, parts: Sequence[Part], *, all_there: bool) -> Sequence[Part] | None:

@@ -6,6 +6,7 @@ and tasks of the earlier export that still run find no folder and write nothing 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from typing import cast
 from windrow.common.codec import decoder_for, to_plain
 from windrow.common.errors import ExportError, MalformedMessage
 from windrow.export.files import write_durably
+from windrow.export.locations import file_name, is_url, shown
 from windrow.export.looking import Head
 from windrow.export.model import PLAN_VERSION, Part, Plan, Segment
 from windrow.export.records import RecordKind
@@ -87,21 +89,30 @@ _decode_segment: Callable[[object], Segment] = decoder_for(Segment)
 _decode_part: Callable[[object], Part] = decoder_for(Part)
 
 
-def work_folder(dest: str, export: str) -> Path:
-    """Where an export to `dest` keeps its parts: beside it, so that publishing is a rename."""
-    path = Path(dest.rstrip("/"))
-    return path.parent / f".{path.name}.windrow-{export}"
+def work_folder(dest: str, export: str, work_dir: str = "") -> Path:
+    """Where an export to `dest` keeps its parts: beside it, so that publishing is a rename; of a URL in `work_dir`."""
+    folder, prefix = _work_place(dest, work_dir)
+    return folder / f"{prefix}{export}"
 
 
-def find_work_folders(dest: str) -> list[tuple[str, Path]]:
+def find_work_folders(dest: str, work_dir: str = "") -> list[tuple[str, Path]]:
     """(export, folder) of every export to this destination that has one, in the order of their names."""
-    path = Path(dest.rstrip("/"))
-    prefix = f".{path.name}.windrow-"
+    folder, prefix = _work_place(dest, work_dir)
     found: list[tuple[str, Path]] = []
-    for name in sorted(os.listdir(path.parent)):
-        if name.startswith(prefix) and _ID.fullmatch(name[len(prefix) :]) and (path.parent / name).is_dir():
-            found.append((name[len(prefix) :], path.parent / name))
+    for name in sorted(os.listdir(folder)):
+        if name.startswith(prefix) and _ID.fullmatch(name[len(prefix) :]) and (folder / name).is_dir():
+            found.append((name[len(prefix) :], folder / name))
     return found
+
+
+def _work_place(dest: str, work_dir: str) -> tuple[Path, str]:
+    """The folder in which the work folder lies, and what the work folder's name begins with."""
+    plain = dest.rstrip("/")
+    if not is_url(dest):
+        return Path(plain).parent, f".{Path(plain).name}.windrow-"
+    # Two places may end in the same name.
+    key = hashlib.sha256(plain.encode()).hexdigest()[:8]
+    return Path(work_dir), f".{file_name(plain)}-{key}.windrow-"
 
 
 def segment_from(data: object) -> Segment:
@@ -162,7 +173,7 @@ def write_draft(work: Path, draft: Draft, unique: str) -> None:
     found = find_draft(work)
     if found is not None:
         if found != draft:
-            raise ExportError(f"{draft.spec.source} changed while the export was planned: start it again")
+            raise ExportError(f"{shown(draft.spec.source)} changed while the export was planned: start it again")
         return
     _DRAFT.write(work / DRAFT_FILE, draft, unique)
 
@@ -261,7 +272,7 @@ def _source_difference(before: Draft, now: Draft) -> str:
     if [one.url for one in was] != [one.url for one in found]:
         return f"there were {len(was)} source files and are {len(found)}, or they are called otherwise"
     one = next((after for first, after in zip(was, found, strict=False) if first != after), found[0])
-    return f"{os.path.basename(one.url)} has changed (size, modification time, or its head or tail)"
+    return f"{file_name(one.url)} has changed (size, modification time, or its head or tail)"
 
 
 def _flag(name: str) -> str:

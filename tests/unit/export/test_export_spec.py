@@ -70,7 +70,7 @@ def test_a_cast_is_taken_apart_at_its_last_colon() -> None:
         ({"dest": "out"}, r"out has no ending: .*--to"),
         ({"to": "xml"}, r"--to xml: there are csv, jsonl, parquet"),
         ({"dest": "folder/"}, r"is a folder: say what to write into it with --to csv"),
-        ({"dest": "s3://bucket/out.csv"}, r"is a URL: the destination is a path"),
+        ({"dest": "s3://bucket/out.csv"}, r"is a URL: give --work-dir, a folder that every node sees"),
         ({"dest": "out.parquet.gz"}, r"a Parquet file is compressed inside.*--compression gzip"),
         ({"compression": "bz2"}, r"--compression bz2: for csv there are none, gzip, zstd"),
         ({"dest": "o.parquet", "compression": "lz4"}, r"--compression lz4: for Parquet there are"),

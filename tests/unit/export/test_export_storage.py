@@ -14,15 +14,14 @@ import fsspec
 import pytest
 
 from windrow.common.errors import ExportError, Unreachable
+from windrow.export.locations import file_name, is_url
 from windrow.export.storage import (
     FINGERPRINT_BYTES,
     SourceFile,
     check_unchanged,
-    file_name,
     find_difference,
     find_sources,
     fingerprint,
-    is_url,
     natural_key,
     open_source,
     read_range,
@@ -116,7 +115,8 @@ def test_what_is_no_source_is_refused_with_what_to_do(folder: Path, name: str, m
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("s3://bucket/key.csv", "needs another package: pip install s3fs on every node"),
+        ("s3://bucket/key.csv", r"needs another package: pip install 'windrow-engine\[s3\]' on every node"),
+        ("https://host/key.csv", r"needs another package: pip install 'windrow-engine\[http\]' on every node"),
         ("gs://bucket/*.csv", "needs another package: pip install gcsfs on every node"),
         ("nonsense://x/y", "cannot be opened .*check what stands before ://"),
         ("file://elsewhere/a.csv", "is on another machine: mount it"),
@@ -125,7 +125,13 @@ def test_what_is_no_source_is_refused_with_what_to_do(folder: Path, name: str, m
         ("simplecache::memory://x/*.csv", "cannot be used together with ::"),
     ],
 )
-def test_urls_that_lead_nowhere_are_refused_with_what_to_do(url: str, message: str) -> None:
+def test_urls_that_lead_nowhere_are_refused_with_what_to_do(
+    url: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("s3fs", "gcsfs", "aiohttp", "fsspec.implementations.http"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for name in ("s3", "https"):
+        monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, name, raising=False)
     with pytest.raises(ExportError, match=message):
         find_sources(url)
 

@@ -54,6 +54,9 @@ PHASES = {"planning": "1/3 plan", "converting": "2/3 convert", "merging": "3/3 m
 @click.option("--partition-by", metavar="COL", help="With DEST/: a folder for each value of this column.")
 @click.option("--max-partitions", type=click.IntRange(1), metavar="N", help="So many folders at most.  [default: 1000]")
 @click.option("--manifest", is_flag=True, default=None, help="Write DEST.manifest.json with the sums of all parts.")
+@click.option(
+    "--work-dir", metavar="DIR", help="For a DEST by URL: a folder of every node, for parts until the upload."
+)
 @click.option("--force", is_flag=True, default=None, help="Replace DEST if it exists.")
 @click.option("--spec", metavar="FILE", help="Take source, dest and these options from a TOML file; flags beat it.")
 @click.option("--detach", is_flag=True, help="Print the id when the export has begun, and leave it alone.")
@@ -64,6 +67,7 @@ def export_command(common: Common, /, spec: str | None, detach: bool, dry_run: b
 
     SOURCE is CSV, JSON Lines or Parquet, plain, gzip, zip, bz2 or zstd. DEST ends in .csv, .tsv, .jsonl or .parquet,
     text also in .gz or .zst; with a slash at its end it is a folder. {date} in it is the day of the start (UTC).
+    A URL like s3://bucket/out.parquet wants --work-dir.
     DEST stays as it was until the whole export is done. Ctrl-C cancels and keeps what is finished.
     """
     options = read_export_spec(spec) if spec else {}
@@ -97,7 +101,7 @@ def _export(common: Common, client: ClientPort, options: Mapping[str, object], *
         note("windrow: cancelling")
         run.cancel()
         kept = "the finished parts are kept; go on" if run.has_parts else "start again"
-        note(f"windrow: cancelled, {run.dest} is as it was; {kept} with: {_again()}")
+        note(f"windrow: cancelled, {printable(run.dest)} is as it was; {kept} with: {_again()}")
         return 130
     except UsageError as error:
         # What was found wrong on the way (a value that has not its column's type) is no wrong usage: the job failed.
