@@ -60,7 +60,7 @@ class SqliteDatabase:
             self._lock.close()
             raise _unusable(path, error) from error
         self._engine = _make_engine(path)
-        self._log_path = Path(f"{path}-wal")
+        self._log_name = f"{path}-wal"
         self._log_bytes = 0
         """Its length as `lengthen_log` left it."""
         self._checkpoints = threading.Lock()
@@ -108,21 +108,21 @@ class SqliteDatabase:
         """
         # What cannot be done now can be done later, and a disk that is full is told by the commit.
         with contextlib.suppress(OSError):
-            size = self._log_path.stat().st_size
+            size = os.stat(self._log_name).st_size  # not by Path: this runs with each commit
             if size != self._log_bytes:
                 wanted = min(max(2 * size, WAL_BYTES_MIN), WAL_BYTES_KEPT)
                 if size < wanted:
                     # SQLite has no locks on this file, so none is lost with this descriptor.
-                    with self._log_path.open("r+b") as log:
+                    with open(self._log_name, "r+b") as log:
                         log.seek(size)
                         log.write(bytes(wanted - size))
                 self._log_bytes = max(size, wanted)
 
     def size_bytes(self) -> int:
         total = 0
-        for path in (self._path, self._log_path):
+        for name in (self._path, self._log_name):
             with contextlib.suppress(OSError):
-                total += path.stat().st_size
+                total += os.stat(name).st_size
         return total
 
     def trouble(self) -> str:
