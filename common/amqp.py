@@ -78,15 +78,18 @@ _Connection: Any = AsyncioConnection
 
 
 class PromptConnection(_Connection):  # type: ignore[misc]
-    """Sends a message when it is published, and in one piece.
+    """Sends a message in one piece, and at once when it is told to.
 
-    As it comes, pika only notes that the socket is to be watched, and sends each of a message's three frames by itself
-    once the loop has come round to it: a call waited for that, and the broker was woken three times.
+    As it comes, pika sends each of a message's three frames by itself, once the loop has come round to it: a call
+    waited for that, and the broker was woken three times.
     """
 
     def _output_marshaled_frames(self, marshaled_frames: Sequence[bytes]) -> None:
         small = sum(map(len, marshaled_frames)) <= JOINED_BYTES_MAX
         super()._output_marshaled_frames([b"".join(marshaled_frames)] if small else marshaled_frames)
+
+    def send_now(self) -> None:
+        """Send what was written, as far as the socket takes it; the loop sees to the rest."""
         transport: Any = self._transport
         # TLS reads and writes to send, and write to read: it keeps to the loop.
         if self.params.ssl_options is None and transport is not None and transport.get_write_buffer_size():

@@ -245,6 +245,14 @@ def test_a_turn_is_taken_for_a_change_and_for_news_of_the_broker_and_for_nothing
     play(scene)
 
 
+def test_the_chunks_of_a_turn_do_not_wait_for_others_to_be_sent(play: Callable[[Scene], None]) -> None:
+    async def scene(rig: Rig) -> None:
+        rig.ask("client", start_job())
+        assert rig.dispatch.flushed_after == len(rig.dispatch.messages) == 2
+
+    play(scene)
+
+
 def test_a_confirmed_chunk_is_known_as_sent_by_the_next_turn(play: Callable[[Scene], None]) -> None:
     async def scene(rig: Rig) -> None:
         rig.ask("client", start_job())

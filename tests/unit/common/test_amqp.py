@@ -170,7 +170,7 @@ class FakeTransport:
         ([b"method", bytes(amqp.JOINED_BYTES_MAX)], [b"method", bytes(amqp.JOINED_BYTES_MAX)]),
     ],
 )
-def test_a_message_is_sent_when_it_is_published_and_in_one_piece_unless_it_is_large(
+def test_a_message_is_sent_when_that_is_asked_for_and_in_one_piece_unless_it_is_large(
     frames: list[bytes], sent: list[bytes]
 ) -> None:
     connection: Any = object.__new__(PromptConnection)
@@ -178,6 +178,9 @@ def test_a_message_is_sent_when_it_is_published_and_in_one_piece_unless_it_is_la
     connection.bytes_sent = connection.frames_sent = 0
     connection._transport = transport = FakeTransport()
     connection._output_marshaled_frames(frames)
+    assert transport.sent == []
+    connection.send_now()
+    connection.send_now()
     assert transport.sent == sent
 
 
@@ -187,4 +190,5 @@ def test_over_tls_a_message_waits_for_the_loop() -> None:
     connection.bytes_sent = connection.frames_sent = 0
     connection._transport = transport = FakeTransport()
     connection._output_marshaled_frames([b"method", b"body"])
+    connection.send_now()
     assert transport.held == [b"methodbody"]
