@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import hmac
 
 from windrow.common.words import Fence, NodeId
 
 
-@functools.lru_cache(maxsize=4096)
 def node_key(secret: bytes, node: NodeId) -> bytes:
     """The key of one node, derived from the cluster's secret; it is handed over in NodeWelcome."""
     return hmac.digest(secret, b"windrow node key\0" + node.encode(), hashlib.sha256)
