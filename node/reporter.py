@@ -173,10 +173,9 @@ class Reporter:
     async def _wait_due(self) -> None:
         while (wait_s := self._due - time.monotonic()) > 0:
             self._news.clear()
-            try:
-                await asyncio.wait_for(self._news.wait(), wait_s)
-            except TimeoutError:
-                return
+            timer = asyncio.get_running_loop().call_later(wait_s, self._news.set)
+            await self._news.wait()
+            timer.cancel()
 
     async def _report_once(self) -> None:
         book = self._bench.book

@@ -15,7 +15,6 @@ from typing import TypeVar
 
 import structlog
 import zmq
-import zmq.asyncio
 
 from windrow.common.codec import MessageSet
 from windrow.common.errors import ConfigError, ProtocolError, error_from_code
@@ -88,7 +87,7 @@ class SchedulerLink:
     def __init__(self, url: str) -> None:
         self.url = url
         self.epoch = 0
-        self._context: zmq.asyncio.Context = zmq.asyncio.Context()
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._report = _Requester(self, "report", report_pace(LEASE_S))
         self._poll = _Requester(self, "poll", poll_pace(LEASE_S), watched=True)
         self._polling: asyncio.Task[Directives] | None = None
@@ -128,9 +127,28 @@ class SchedulerLink:
         if self._polling is not None:
             self._polling.cancel()
 
-    def open_socket(self) -> zmq.asyncio.Socket:
+    def open_socket(self, *, watched: bool) -> ReqSocket:
         """A connected REQ socket; ConfigError for a URL that cannot be one."""
-        sock = self._context.socket(zmq.REQ)
+        return ReqSocket(self._context, self.url, watched=watched)
+
+    def close(self) -> None:
+        self._report.close()
+        self._poll.close()
+        self._context.term()
+
+
+class ReqSocket:
+    """One REQ socket in the daemon's loop, with a future for the answer that is waited for.
+
+    On pyzmq's own asyncio sockets a request and its answer cost a tenth of a millisecond more.
+    """
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], url: str, *, watched: bool) -> None:
+        """`watched`: the answer fails as soon as the connection breaks that it would come by."""
+        self._loop = asyncio.get_running_loop()
+        self._answer: asyncio.Future[bytes] | None = None
+        self._broken = False
+        self._sock = sock = context.socket(zmq.REQ)
         sock.setsockopt(zmq.LINGER, 0)
         sock.setsockopt(zmq.REQ_CORRELATE, 1)
         sock.setsockopt(zmq.REQ_RELAXED, 1)
@@ -138,16 +156,55 @@ class SchedulerLink:
         sock.setsockopt(zmq.HEARTBEAT_IVL, _PING_MS)
         sock.setsockopt(zmq.HEARTBEAT_TIMEOUT, _TIMEOUT_MS)
         try:
-            sock.connect(self.url)
+            sock.connect(url)
         except zmq.ZMQError as error:
             sock.close()
-            raise ConfigError(f"{self.url} is no address of a scheduler: {error}; e.g. tcp://127.0.0.1:7600") from None
-        return sock
+            raise ConfigError(f"{url} is no address of a scheduler: {error}; e.g. tcp://127.0.0.1:7600") from None
+        self._loop.add_reader(sock.fileno(), self._look)
+        self._monitor: zmq.Socket[bytes] | None = None
+        if watched:
+            self._monitor = sock.get_monitor_socket(zmq.Event.DISCONNECTED)
+            self._loop.add_reader(self._monitor.fileno(), self._look_for_breaks)
+            self._look_for_breaks()  # A socket that was never read from wakes nobody.
+
+    def ask(self, payload: bytes) -> asyncio.Future[bytes]:
+        """Send a request; its answer. ConnectionError where the connection is known to have broken."""
+        if self._broken:
+            raise ConnectionError("the connection broke")
+        self._sock.send(payload, zmq.NOBLOCK, copy=len(payload) < 1 << 16)
+        answer = self._answer = self._loop.create_future()
+        self._look()
+        return answer
+
+    def _look(self) -> None:
+        """Take the answer if it is there. Sending may have used up what wakes the loop, so that looks here too."""
+        if self._answer is None or self._answer.done():
+            self._sock.getsockopt(zmq.EVENTS)  # Otherwise the loop is woken again at once.
+            return
+        try:
+            data = self._sock.recv(zmq.NOBLOCK)
+        except zmq.Again:
+            return
+        self._answer.set_result(data)
+
+    def _look_for_breaks(self) -> None:
+        assert self._monitor is not None
+        try:
+            while True:
+                self._monitor.recv_multipart(zmq.NOBLOCK)
+                self._broken = True
+        except zmq.Again:
+            pass
+        if self._broken and self._answer is not None and not self._answer.done():
+            self._answer.set_exception(ConnectionError("the connection broke"))
 
     def close(self) -> None:
-        self._report.close()
-        self._poll.close()
-        self._context.term()
+        self._loop.remove_reader(self._sock.fileno())
+        if self._monitor is not None:
+            self._loop.remove_reader(self._monitor.fileno())
+            self._sock.disable_monitor()
+            self._monitor.close(0)
+        self._sock.close(0)
 
 
 class _Requester:
@@ -159,8 +216,7 @@ class _Requester:
         self._link = link
         self._name = name
         self.pace = pace
-        self._sock: zmq.asyncio.Socket | None = None
-        self._monitor: zmq.asyncio.Socket | None = None
+        self._sock: ReqSocket | None = None
 
     async def ask(self, message: object, kind: type[A]) -> A:
         """The answer of this kind, however long it takes."""
@@ -190,14 +246,13 @@ class _Requester:
     async def _ask_once(self, payload: bytes, deadline_s: float) -> tuple[object | None, str]:
         """An answer, or None and why there is none; the socket is gone then."""
         answered = False
+        timer: asyncio.TimerHandle | None = None
         try:
             if self._sock is None:
-                self._sock = self._link.open_socket()
-            if self._watched and self._monitor is None:
-                self._monitor = self._sock.get_monitor_socket(zmq.Event.DISCONNECTED)
-            await self._sock.send(payload, copy=len(payload) < 1 << 16)
-            data = await asyncio.wait_for(self._receive(self._sock), deadline_s)
-            answer = _ANSWERS.decode(data)
+                self._sock = self._link.open_socket(watched=self._watched)
+            waiting = self._sock.ask(payload)
+            timer = asyncio.get_running_loop().call_later(deadline_s, _miss, waiting)
+            answer = _ANSWERS.decode(await waiting)
             epoch = getattr(answer, "epoch", self._link.epoch)
             if epoch < self._link.epoch:
                 return None, f"an answer of epoch {epoch}, which is over (now {self._link.epoch})"
@@ -209,29 +264,17 @@ class _Requester:
         except (ProtocolError, zmq.ZMQError, ConnectionError) as error:
             return None, str(error)
         finally:
+            if timer is not None:
+                timer.cancel()
             if not answered:
                 self.close()
 
-    async def _receive(self, sock: zmq.asyncio.Socket) -> bytes:
-        """The next message; ConnectionError where the connection breaks that it would come by."""
-        if self._monitor is None:
-            return await sock.recv()
-        receiving = asyncio.ensure_future(sock.recv())
-        breaking = asyncio.ensure_future(self._monitor.recv_multipart())
-        try:
-            await asyncio.wait({receiving, breaking}, return_when=asyncio.FIRST_COMPLETED)
-            if not receiving.done():
-                raise ConnectionError("the connection broke")
-            return receiving.result()
-        finally:
-            receiving.cancel()
-            breaking.cancel()
-
     def close(self) -> None:
-        if self._monitor is not None and self._sock is not None:
-            self._sock.disable_monitor()
-            self._monitor.close(0)
-            self._monitor = None
         if self._sock is not None:
-            self._sock.close(0)
+            self._sock.close()
             self._sock = None
+
+
+def _miss(answer: asyncio.Future[bytes]) -> None:
+    if not answer.done():
+        answer.set_exception(TimeoutError())

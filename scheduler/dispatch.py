@@ -125,6 +125,10 @@ class AmqpDispatch:
         else:
             queue.waiting.append(message)
 
+    def flush(self) -> None:
+        if self._connection is not None:
+            self._connection.send_now()
+
     def open_node(self, node: NodeId) -> None:
         queue = self._nodes.setdefault(node, _NodeQueue())
         queue.opened = True

@@ -158,6 +158,8 @@ class Engine:
             self._effect(effect, done)
         for dispatch in dispatches:
             self._send(dispatch, done)
+        if dispatches:
+            self._dispatch.flush()
         return done
 
     def _note_news(self, record: Record, done: Turn) -> None:

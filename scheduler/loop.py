@@ -35,7 +35,7 @@ from windrow.common.messages import (
 from windrow.common.systemd import notify
 from windrow.common.version import windrow_version
 from windrow.scheduler.control import ControlSocket, Peer, Request
-from windrow.scheduler.core.events import BrokerChanged, Change, ClockGap, Event
+from windrow.scheduler.core.events import BrokerChanged, Change, ClockGap, Event, Sent
 from windrow.scheduler.core.leases import nodes_to_look_at
 from windrow.scheduler.core.state import CoreSettings
 from windrow.scheduler.engine import Clock, Engine, Turn, read_clocks
@@ -84,7 +84,8 @@ class SchedulerLoop:
         """The last poll of each node and client that no turn has answered or parked yet."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._turn_soon = False
+        self._turn_due = False
+        """With the next look at the socket there is a turn, even if nobody has asked for anything."""
         self._last_turn = started
         self._looked = self._checked = started
         self._failures = 0
@@ -119,6 +120,7 @@ class SchedulerLoop:
         """No more turns; then the broker; then the socket, so that last answers leave; the store is the caller's."""
         if self._timer is not None:
             self._timer.cancel()
+        self._turn_due = True
         self._turn([])
         self._loop = None
         if self._checkpointing is not None:
@@ -128,14 +130,18 @@ class SchedulerLoop:
 
     def _on_dispatch_event(self, event: DispatchEvent) -> None:
         self._news.append(event)
-        if self._loop is not None and not self._turn_soon:
-            self._turn_soon = True
-            self._loop.call_soon(self._on_ready)
+        # That the broker has a chunk changes nothing for anybody now: the next turn takes it in.
+        if not isinstance(event, Sent) and not self._turn_due:
+            self._turn_due = True
+            if self._loop is not None:
+                self._loop.call_soon(self._on_ready)
 
     def _on_ready(self) -> None:
-        self._turn_soon = False
         if self._loop is not None:
-            self._turn(self._control.receive())
+            requests = self._control.receive()
+            # The socket wakes the loop for reasons of its own too, and with nothing to take in there is no turn.
+            if requests or self._turn_due or self.failed:
+                self._turn(requests)
             self._control.look_again()
 
     def _arm(self) -> None:
@@ -161,6 +167,7 @@ class SchedulerLoop:
             self._check()
             self._checkpoint()
         notify("WATCHDOG=1")
+        self._turn_due = True
         self._on_ready()
         now = self._clock()
         if not self.failed:
@@ -195,6 +202,7 @@ class SchedulerLoop:
         now = self._clock()
         if now.mono - self._last_turn > GAP_S:
             self._news.insert(0, ClockGap(now.mono - self._last_turn))
+            self._turn_due = True
         self._last_turn = now.mono
         changes, questions, polls = self._sort(requests)
         # Polls are asked again only after their long wait: one that is dropped is missed until then.
@@ -202,6 +210,11 @@ class SchedulerLoop:
         if self.failed and not self._try_again(changes):
             self._answer_in_trouble(questions)
             return
+        if not changes and not self._turn_due:
+            # Polls and questions are answered from what is there.
+            self._answer_turn(Turn(), questions, self._take_polls())
+            return
+        self._turn_due = False
         news, self._news = self._news, []
         try:
             done = self.engine.turn(changes, news)
@@ -219,12 +232,15 @@ class SchedulerLoop:
             self._answer_in_trouble(questions)
             return
         self._failures = 0
-        polls, self._kept = list(self._kept.values()), {}
-        self._answer_turn(done, questions, polls)
+        self._answer_turn(done, questions, self._take_polls())
 
     def _keep(self, polls: list[tuple[Peer, NodePoll | ClientPoll]]) -> None:
         for peer, poll in polls:
             self._kept[poll.node if isinstance(poll, NodePoll) else poll.client] = (peer, poll)
+
+    def _take_polls(self) -> list[tuple[Peer, NodePoll | ClientPoll]]:
+        polls, self._kept = list(self._kept.values()), {}
+        return polls
 
     def _sort(
         self, requests: list[Request]
@@ -334,6 +350,7 @@ class SchedulerLoop:
                 # Every lease has a fresh full period: no gap is to be added to it.
                 self._news = [event for event in self._news if not isinstance(event, ClockGap)]
                 self.failed = ""
+                self._turn_due = True
                 return True
         for ask, change in changes:
             peer, _ = self._asks.pop(ask)

@@ -122,6 +122,10 @@ class Dispatch(Protocol):
         """Send the chunk. Exactly one Sent or Unsent follows."""
         ...
 
+    def flush(self) -> None:
+        """No more chunks come for now: those of this turn need not wait for others."""
+        ...
+
     def open_node(self, node: NodeId) -> None:
         """Declare the node queue; again after each reconnect."""
         ...

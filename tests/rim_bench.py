@@ -142,6 +142,8 @@ class RimDispatch:
     def __init__(self, story: list[Noted]) -> None:
         self.story = story
         self.messages: list[ChunkMessage] = []
+        self.flushed_after = 0
+        """How many messages had been dispatched when it was flushed."""
         self.on_event: Callable[[DispatchEvent], None] = lambda event: None
         self.offers: dict[NodeId, dict[Fence, bytes]] = {}
 
@@ -154,6 +156,9 @@ class RimDispatch:
     def dispatch(self, message: ChunkMessage) -> None:
         self.messages.append(message)
         self.story.append(("dispatch", message.fence))
+
+    def flush(self) -> None:
+        self.flushed_after = len(self.messages)
 
     def open_node(self, node: NodeId) -> None:
         self.story.append(("open", node))

@@ -44,6 +44,10 @@ class Database(Protocol):
         """Called once it is known that what lies there is a store, or nothing yet."""
         ...
 
+    def lengthen_log(self) -> None:
+        """Housekeeping in each transaction that writes, before its rows: it must cost next to nothing."""
+        ...
+
     def store_error(self, error: Exception, doing: str) -> StoreError:
         """What an error of the driver means: StoreDamaged where trying again is of no use, else StoreFailed."""
         ...

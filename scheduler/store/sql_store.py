@@ -79,6 +79,7 @@ class SqlStore:
         """Write all or nothing, durable on return. StoreFailed: nothing was written. EpochLost: another one reigns."""
         try:
             self._begin()
+            self._database.lengthen_log()
             self._writer.write(records)
             self._link.commit()
         except BaseException as error:

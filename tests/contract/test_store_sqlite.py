@@ -27,6 +27,7 @@ from windrow.common.words import FailureKind, JobId, JobState, Range
 from windrow.scheduler.core.records import PutFailure, PutJob, PutLosses, PutValues, StoredAttempt, StoredLosses
 from windrow.scheduler.store import SqlStore, open_store, opening
 from windrow.scheduler.store.schema import METADATA, SCHEMA_HEAD
+from windrow.scheduler.store.sqlite import WAL_BYTES_KEPT
 
 JOB = PutJob(1, JobId("J"), "t:u", "", JobOptions(), False, None, (), None, 0, True, JobState.RUNNING, 0.0)
 
@@ -373,9 +374,37 @@ def test_a_checkpoint_moves_the_log_into_the_file(tmp_path: Path) -> None:
     store.checkpoint()
     assert path.stat().st_size > before + 1_000_000
     store.commit([value(500)])
-    assert log.stat().st_size <= logged  # it began again at the log's start
+    length = log.stat().st_size
+    assert logged < length < 2 * logged + 4096 * 100
+    store.commit([value(at, 3000) for at in range(501, 1201)])
+    assert log.stat().st_size == length, "it did not begin again at the log's start"
     store.close()
     assert not log.exists()
+
+
+def test_the_log_is_made_longer_a_few_times_and_not_by_each_commit(tmp_path: Path) -> None:
+    store = open_here(tmp_path)
+    log = tmp_path / "windrow.db-wal"
+    lengths: list[int] = []
+    for at in range(200):
+        store.commit([JOB] if at == 0 else [value(at)])
+        lengths.append(log.stat().st_size)
+    assert len(set(lengths)) <= 10, "more than two lengths for each time that it was doubled"
+    assert lengths[-1] <= WAL_BYTES_KEPT
+
+
+def test_a_log_that_was_made_longer_is_read_up_to_the_last_commit(tmp_path: Path) -> None:
+    store = open_here(tmp_path)
+    store.commit([JOB])
+    for at in range(100):
+        store.commit([value(at)])
+    log = tmp_path / "windrow.db-wal"
+    assert log.read_bytes().endswith(bytes(10_000)), "nothing was laid out ahead: the test shows nothing"
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    for name in ("windrow.db", "windrow.db-wal"):
+        shutil.copy(tmp_path / name, killed / name)
+    assert open_here(killed).load().jobs[0].done == (0, 100)
 
 
 def test_commits_go_on_while_another_thread_checkpoints(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ class SimSocket:
         self._answer: asyncio.Future[bytes] | None = None
         self._closed = False
 
-    async def send(self, payload: bytes, copy: bool = True) -> None:
+    def ask(self, payload: bytes) -> asyncio.Future[bytes]:
         self._number += 1
         number = self._number
         self._answer = self._process.create_future()
@@ -77,16 +77,13 @@ class SimSocket:
                 self._world.outside.call_later(RECONNECT_S, deliver)
 
         deliver()
-
-    async def recv(self) -> bytes:
-        assert self._answer is not None
-        return await self._answer
+        return self._answer
 
     def _on_answer(self, number: int, data: bytes) -> None:
         if number == self._number and not self._closed and self._answer is not None and not self._answer.done():
             self._answer.set_result(data)
 
-    def close(self, linger: int = 0) -> None:
+    def close(self) -> None:
         self._closed = True
 
 
@@ -104,7 +101,7 @@ class SimLink(SchedulerLink):
         self._polling = None
         self._said: dict[Fence, dict[int, bytes]] = {}
 
-    def open_socket(self) -> Any:
+    def open_socket(self, *, watched: bool) -> Any:
         host = self._process.host
         return SimSocket(host.world, host.wire, self._process)
 

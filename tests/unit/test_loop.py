@@ -28,9 +28,10 @@ from windrow.common.messages import (
     StartJob,
     TaskInfo,
 )
-from windrow.common.words import JobId, NodeId
+from windrow.common.words import Fence, JobId, NodeId
 from windrow.scheduler.control import ControlSocket
-from windrow.scheduler.core.events import BrokerChanged
+from windrow.scheduler.core.events import BrokerChanged, Sent, Unsent
+from windrow.scheduler.core.machines import ChunkState
 from windrow.scheduler.core.records import Record
 from windrow.scheduler.core.state import CoreSettings
 from windrow.scheduler.loop import RELOAD_BACKOFF_S, SchedulerLoop
@@ -220,6 +221,46 @@ def test_a_poll_that_comes_while_the_store_cannot_be_written_is_answered_once_it
             (told,) = rig.control.take_said(name)
             assert isinstance(told, Directives)
             assert told.rejoin
+
+    play(scene)
+
+
+def test_a_turn_is_taken_for_a_change_and_for_news_of_the_broker_and_for_nothing_else(
+    play: Callable[[Scene], None],
+) -> None:
+    async def scene(rig: Rig) -> None:
+        turns = rig.loop.engine.counts.turns
+        rig.turn()
+        assert rig.ask("client", FindJob(JOB)) != []
+        assert rig.ask("node", NodePoll(NODE, "another-boot")) != []
+        rig.dispatch.on_event(Sent(Fence(1, 1)))
+        rig.turn()
+        assert rig.loop.engine.counts.turns == turns
+        rig.ask("client", start_job())
+        assert rig.loop.engine.counts.turns == turns + 1
+        rig.dispatch.on_event(Unsent(rig.dispatch.messages[-1].fence, "returned"))
+        rig.turn()
+        assert rig.loop.engine.counts.turns == turns + 2
+
+    play(scene)
+
+
+def test_the_chunks_of_a_turn_do_not_wait_for_others_to_be_sent(play: Callable[[Scene], None]) -> None:
+    async def scene(rig: Rig) -> None:
+        rig.ask("client", start_job())
+        assert rig.dispatch.flushed_after == len(rig.dispatch.messages) == 2
+
+    play(scene)
+
+
+def test_a_confirmed_chunk_is_known_as_sent_by_the_next_turn(play: Callable[[Scene], None]) -> None:
+    async def scene(rig: Rig) -> None:
+        rig.ask("client", start_job())
+        chunk = next(iter(rig.loop.engine.state.chunks.values()))
+        rig.dispatch.on_event(Sent(chunk.fence))
+        assert chunk.state is ChunkState.PLACED
+        rig.ask("client", start_job(JobId("job-b")))
+        assert chunk.state is ChunkState.SENT
 
     play(scene)
 

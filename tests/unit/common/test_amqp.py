@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from windrow.common import amqp
-from windrow.common.amqp import AmqpLink, parameters_from_url
+from windrow.common.amqp import AmqpLink, PromptConnection, parameters_from_url
 from windrow.common.errors import ConfigError
 
 
@@ -65,7 +65,7 @@ class Scene:
         self.user = User()
         self.link = AmqpLink("amqp://u:p@host:1234/", self.user, name="test", draw=lambda: 1.0)
         self._connect: Callable[[], None] | None = None
-        monkeypatch.setattr(amqp, "AsyncioConnection", self._make)
+        monkeypatch.setattr(amqp, "PromptConnection", self._make)
         monkeypatch.setattr(asyncio.get_running_loop(), "call_later", self._later)
 
     def _make(self, **given: Any) -> FakeConnection:
@@ -142,3 +142,53 @@ def test_a_url_that_cannot_be_read_never_shows_its_password() -> None:
         parameters_from_url("amqp://u:hidden@host:port/", name="n")
     assert "hidden" not in str(refused.value)
     assert refused.value.__cause__ is None
+
+
+class FakeTransport:
+    """Holds back what is written until it is said that the socket can be written to, as pika's does."""
+
+    def __init__(self) -> None:
+        self.held: list[bytes] = []
+        self.sent: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.held.append(data)
+
+    def get_write_buffer_size(self) -> int:
+        return sum(map(len, self.held))
+
+    def _on_socket_writable(self) -> None:
+        assert self.held, "pika asserts that there is something to send"
+        self.sent += self.held
+        self.held.clear()
+
+
+@pytest.mark.parametrize(
+    ("frames", "sent"),
+    [
+        ([b"method", b"header", b"body"], [b"methodheaderbody"]),
+        ([b"method", bytes(amqp.JOINED_BYTES_MAX)], [b"method", bytes(amqp.JOINED_BYTES_MAX)]),
+    ],
+)
+def test_a_message_is_sent_when_that_is_asked_for_and_in_one_piece_unless_it_is_large(
+    frames: list[bytes], sent: list[bytes]
+) -> None:
+    connection: Any = object.__new__(PromptConnection)
+    connection.params = parameters_from_url("amqp://u:p@host/", name="test")
+    connection.bytes_sent = connection.frames_sent = 0
+    connection._transport = transport = FakeTransport()
+    connection._output_marshaled_frames(frames)
+    assert transport.sent == []
+    connection.send_now()
+    connection.send_now()
+    assert transport.sent == sent
+
+
+def test_over_tls_a_message_waits_for_the_loop() -> None:
+    connection: Any = object.__new__(PromptConnection)
+    connection.params = parameters_from_url("amqps://u:p@host/", name="test")
+    connection.bytes_sent = connection.frames_sent = 0
+    connection._transport = transport = FakeTransport()
+    connection._output_marshaled_frames([b"method", b"body"])
+    connection.send_now()
+    assert transport.held == [b"methodbody"]
