@@ -32,9 +32,9 @@ class BenchCluster(Cluster):
         self._chunk_items = chunk_items
         super().__init__(folder, **options)
 
-    def _spawn(self, daemon: Daemon) -> None:
+    def spawn(self, daemon: Daemon) -> None:
         if self._chunk_items is None or daemon is not self.scheduler:
-            super()._spawn(daemon)
+            super().spawn(daemon)
             return
         with daemon.log.open("ab") as log:
             daemon.process = subprocess.Popen(
