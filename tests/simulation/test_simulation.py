@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.__main__ import run_seeds
-from tests.simulation.scenario import Fault, FaultKind, Scenario, draw_scenario, from_json, to_json
+from tests.simulation.scenario import (
+    Fault,
+    FaultKind,
+    JobPlan,
+    NodePlan,
+    Scenario,
+    Shape,
+    draw_scenario,
+    from_json,
+    to_json,
+)
 from tests.simulation.shrink import shrink
 from tests.simulation.world import run_scenario
 
@@ -59,3 +69,12 @@ def test_shrinking_leaves_what_the_failure_needs() -> None:
     assert len(small.jobs) == 2
     assert {job.items for job in small.jobs} <= {0, 1}
     assert (small.lose, small.repeat, len(small.nodes)) == (0.0, 0.0, 1)
+
+
+def test_outcomes_of_a_chunk_that_goes_on_share_reports() -> None:
+    job = JobPlan(Shape.NUMBERS, 2000, item_s=0.001)
+    calm = Scenario(1, "amqp", 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, (NodePlan(2),), (job,), ())
+    finding, world = run_scenario(calm)
+    assert finding is None
+    # Start, chunks and their ends take some thirty; with a report for each feed of 50 ms it would be a hundred.
+    assert world.schedulers[-1].loop.engine.counts.commits < 60
