@@ -1,9 +1,9 @@
 """The ceiling: a million items by the bare minimum of the same libraries, with none of what a scheduler has to decide.
 
 client → ZeroMQ → scheduler: one SQLite commit with fsync for each message → RabbitMQ, confirmed → node → pipes → two
-workers → pipe → node → ZeroMQ → scheduler: one commit for the results → ZeroMQ → client. Blocks of items are msgpack,
-encoded and decoded one by one at both ends, as Windrow must; between them they are bytes. Nothing is retried, counted,
-leased or sized: it is what no scheduler on these libraries can pass.
+workers → pipe → node → ZeroMQ → scheduler: one commit for the results → ZeroMQ → client. Items and values are msgpack,
+encoded one by one and decoded as a stream, as in Windrow; they travel with their offsets, as bytes that could be cut.
+Nothing is retried, counted, leased or sized: it is what no scheduler on these libraries can pass.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import multiprocessing.connection
 import sqlite3
 import threading
 import time
+from array import array
 from collections.abc import Iterable
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +37,27 @@ def same(x: int) -> int:
     return x
 
 
+def block_of(number: int, entries: list[bytes]) -> bytes:
+    """A message: its number, where each entry begins, and the entries."""
+    offsets = array("I", accumulate(map(len, entries), initial=0))
+    return bytes(msgpack.packb((number, offsets.tobytes(), b"".join(entries))) or b"")
+
+
+def read_block(body: bytes) -> tuple[int, Any]:
+    """Its number, and the decoded entries one after the other."""
+    number, _, payload = msgpack.unpackb(body)
+    unpacker = msgpack.Unpacker(max_buffer_size=len(payload))
+    unpacker.feed(payload)
+    return number, unpacker
+
+
 def work(pipe: Any) -> None:
     """A worker: decode each item, call, encode each value."""
     pack = msgpack.Packer(use_bin_type=True).pack
-    unpack = msgpack.unpackb
     with contextlib.suppress(EOFError):
         while True:
-            number, entries = msgpack.unpackb(pipe.recv_bytes())
-            pipe.send_bytes(msgpack.packb((number, [pack(same(*unpack(entry))) for entry in entries])))
+            number, items = read_block(pipe.recv_bytes())
+            pipe.send_bytes(block_of(number, [pack(same(*item)) for item in items]))
 
 
 def node(amqp_url: str, queue: str, scheduler: str) -> None:
@@ -107,24 +122,24 @@ def client(address: str, items: Iterable[int]) -> list[int]:
     """Encode, send, read back in order; AHEAD messages are under way at a time."""
     socket = zmq.Context.instance().socket(zmq.DEALER)
     socket.connect(address)
-    pack, unpack = msgpack.Packer(use_bin_type=True).pack, msgpack.unpackb
+    pack = msgpack.Packer(use_bin_type=True).pack
     found: dict[int, list[int]] = {}
     sent = 0
 
     def take() -> None:
-        number, entries = msgpack.unpackb(socket.recv())
-        found[number] = [unpack(entry) for entry in entries]
+        number, values = read_block(socket.recv())
+        found[number] = list(values)
 
     block: list[bytes] = []
     for item in items:
         block.append(pack((item,)))
         if len(block) == BLOCK:
-            socket.send_multipart([b"items", msgpack.packb((sent, block))])
+            socket.send_multipart([b"items", block_of(sent, block)])
             sent, block = sent + 1, []
             while sent - len(found) >= AHEAD:
                 take()
     if block:
-        socket.send_multipart([b"items", msgpack.packb((sent, block))])
+        socket.send_multipart([b"items", block_of(sent, block)])
         sent += 1
     while len(found) < sent:
         take()

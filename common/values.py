@@ -8,15 +8,14 @@ An item is an array of positional arguments, or a map {"args": array, "kwargs": 
 from __future__ import annotations
 
 import datetime
-import functools
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from functools import partial
 from pathlib import PurePath
-from typing import Any
+from typing import Any, final
 
 import msgpack
 
@@ -24,6 +23,7 @@ from windrow.common.errors import ItemRefused, MalformedMessage
 from windrow.common.limits import ITEM_BYTES_MAX, VALUE_NESTING_MAX
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Call:
     """Arguments of one call; made by `windrow.call(*args, **kwargs)`."""
@@ -161,32 +161,49 @@ def encode_item(item: object) -> bytes:
 
     ItemRefused names what cannot travel, or the limit and the way out.
     """
-    return _encode_item(item, _pack)
-
-
-def item_encoder() -> Callable[[object], bytes]:
-    """As encode_item, twice as fast on small items because it keeps its buffer; for one thread only."""
-    return functools.partial(_encode_item, pack=value_encoder())
-
-
-def _encode_item(item: object, pack: Callable[[object], bytes]) -> bytes:
-    plain: object
-    if type(item) is tuple:
-        plain = list(item)
-    elif isinstance(item, Call):
-        plain = {"args": list(item.args), "kwargs": item.kwargs} if item.kwargs else list(item.args)
-    else:
-        plain = [item]
     try:
-        packed = pack(plain)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise ItemRefused(f"the item cannot be sent: {error}; send numbers, text, bytes, lists, dicts, dates") from None
+        packed = _pack(_arguments(item))
+    except _NOT_DATA as error:
+        raise _unsendable(error) from None
     if len(packed) > ITEM_BYTES_MAX:
-        raise ItemRefused(
-            f"the item has {len(packed)} bytes, the limit is {ITEM_BYTES_MAX} (item_bytes_max): "
-            "put the data into a file or object store and send its path"
-        )
+        raise _too_large(packed)
     return packed
+
+
+def encode_items(items: Iterable[object]) -> Iterator[bytes]:
+    """As encode_item for each, five times as fast on small ones: one buffer, and no call for an item but msgpack's."""
+    pack = value_encoder()
+    for item in items:
+        try:
+            packed = pack([item] if type(item) not in _SEVERAL else _arguments(item))
+        except _NOT_DATA as error:
+            raise _unsendable(error) from None
+        if len(packed) > ITEM_BYTES_MAX:
+            raise _too_large(packed)
+        yield packed
+
+
+_SEVERAL = frozenset({tuple, Call})
+_NOT_DATA = (TypeError, ValueError, OverflowError, RecursionError)
+
+
+def _arguments(item: object) -> object:
+    if type(item) is tuple:
+        return list(item)
+    if type(item) is Call:
+        return {"args": list(item.args), "kwargs": item.kwargs} if item.kwargs else list(item.args)
+    return [item]
+
+
+def _unsendable(error: Exception) -> ItemRefused:
+    return ItemRefused(f"the item cannot be sent: {error}; send numbers, text, bytes, lists, dicts, dates")
+
+
+def _too_large(packed: bytes) -> ItemRefused:
+    return ItemRefused(
+        f"the item has {len(packed)} bytes, the limit is {ITEM_BYTES_MAX} (item_bytes_max): "
+        "put the data into a file or object store and send its path"
+    )
 
 
 def decode_items(payload: bytes | memoryview) -> Iterator[Any]:

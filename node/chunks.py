@@ -178,6 +178,11 @@ class ChunkBook:
         fed = self._fed.get(number)
         return None if fed is None else self._held[fed.fence].chunk
 
+    def goes_on(self, fence: Fence) -> bool:
+        """Whether more outcomes of the fence will come."""
+        held = self._held.get(fence)
+        return held is not None and not held.dead and bool(held.unfed or held.feeds)
+
     def is_dead_feed(self, number: int) -> bool:
         fed = self._fed.get(number)
         return fed is not None and self._held[fed.fence].dead

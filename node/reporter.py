@@ -32,7 +32,7 @@ from windrow.node.intake import Intake
 from windrow.node.scheduler_link import SchedulerLink
 from windrow.node.settings import NodeSettings
 from windrow.node.spool import Spool
-from windrow.node.workbench import NEWS_NOW_S, SPOOLED, Workbench
+from windrow.node.workbench import NEWS_MORE_S, NEWS_NOW_S, SPOOLED, Workbench
 
 log = structlog.get_logger()
 
@@ -181,6 +181,7 @@ class Reporter:
         book = self._bench.book
         self._due = time.monotonic() + self._heartbeat_s
         holds, chunks = book.begin_report()
+        cut = book.unreported
         self._seq += 1
         report = Report(
             self._identity.node, self._identity.boot, self._seq, holds=holds, chunks=chunks,
@@ -194,8 +195,10 @@ class Reporter:
             self._hello_due = True
         self._intake.ack(self._bench.on_answered(answer.dead, leased=not answer.rejoin))
         self._answered.set()
-        if book.unreported or self._hello_due:
+        if cut or self._hello_due:
             self.on_news()
+        elif book.unreported:
+            self.on_news(NEWS_MORE_S)
 
     async def _ask_patiently(self, report: Report) -> Reported:
         """The answer; a refusal is no reason to drop outcomes, so the same report goes out again after a pause."""

@@ -29,6 +29,8 @@ SPOOLED = MessageSet[ChunkReport](ChunkReport)
 NEWS_NOW_S = 0.0
 NEWS_LEASE_S = 0.01
 """A new chunk waits this long for outcomes that could ride in the same report."""
+NEWS_MORE_S = 0.1
+"""Outcomes of a chunk that goes on wait this long for more: each report costs a commit, and frees no room."""
 _STALL_S = 0.25
 """An item at work for so long does not keep those behind it from idle slots."""
 WATCH_S = 0.1
@@ -226,7 +228,9 @@ class Workbench:
             else:
                 self.limits.on_feed_ended(slot)
             self.feed()
-        self._on_news(NEWS_NOW_S)
+        # Of items that may not run twice, what has run is told at once.
+        more = self.book.goes_on(chunk.fence) and not chunk.lease_first
+        self._on_news(NEWS_MORE_S if more else NEWS_NOW_S)
 
     def on_worker_end(self, end: WorkerEnd) -> None:
         if end.at_start and not end.wanted and not self.loaded:

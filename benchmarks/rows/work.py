@@ -92,6 +92,16 @@ def bound_s(naps: list[float]) -> float:
     return max(sum(naps) / SLOTS, max(naps))
 
 
+def over_bound(took_s: float, naps: list[float], measured: list[float]) -> Figures:
+    """Beside the bound of the lengths as the items measured them while both slots were busy: that a sleep ends late is
+    no schedule's doing. `over_nominal` is beside that of the lengths that were asked for."""
+    assert len(measured) == len(naps)
+    return {
+        "over_bound": took_s / bound_s(measured), "over_nominal": took_s / bound_s(naps), "took_s": took_s,
+        "items": float(len(naps)),
+    }  # fmt: skip
+
+
 def heavy_tail(run: Run, total_s: float = 0.0) -> Row:
     """Each turn has lengths of its own."""
     total_s = total_s or float(run.size(160, 40))
@@ -100,24 +110,21 @@ def heavy_tail(run: Run, total_s: float = 0.0) -> Row:
         naps = lengths(number, total_s)
         with windrow(run.services) as (_, client):
             watch = Stopwatch()
-            found = sum(1 for _ in client.start(tasks.nap, naps).as_completed())
-            took_s = watch.s
-            assert found == len(naps)
-            return {"over_bound": took_s / bound_s(naps), "took_s": took_s, "items": float(found)}
+            measured = [took for _, took in client.start(tasks.nap, naps).as_completed()]
+            return over_bound(watch.s, naps, measured)
 
     def pool_turn(number: int) -> Figures:
         naps = lengths(number, total_s)
         with multiprocessing.get_context("spawn").Pool(SLOTS) as pool:
             pool.map(tasks.rest, [0.0] * 4)
             watch = Stopwatch()
-            found = sum(1 for _ in pool.imap_unordered(tasks.rest, naps, chunksize=1))
-            took_s = watch.s
-            assert found == len(naps)
-            return {"over_bound": took_s / bound_s(naps), "took_s": took_s, "items": float(found)}
+            measured = list(pool.imap_unordered(tasks.rest, naps, chunksize=1))
+            return over_bound(watch.s, naps, measured)
 
     return Row(
         "heavy-tail",
-        f"heavy-tailed items (log-normal, 1 ms to 5 s, {total_s:g} s in all), against max(sum / slots, longest)",
+        f"heavy-tailed items (log-normal, 1 ms to 5 s, {total_s:g} s in all), against max(sum / slots, longest) of the "
+        "lengths as the items measured them",
         "over_bound",
         True,
         (

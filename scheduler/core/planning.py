@@ -29,8 +29,8 @@ from windrow.scheduler.core.state import (
     note_ready,
 )
 
-ITEM_OVERHEAD_S = 2e-6
-"""Of any item, however short: decoding, calling, encoding."""
+ITEM_OVERHEAD_S = 5e-7
+"""Of any item, however short: decoding, calling, encoding, as measured."""
 WATCHED_LOSSES = 2
 """Ranges that have cost so many nodes go out one to a node, in small pieces."""
 GROWTH = 16
@@ -168,6 +168,17 @@ def known_time(state: State, job: Job) -> ItemTime:
     return job.time if job.time.measured else state.times.get(job.task, job.time)
 
 
+def _work_s(time: ItemTime, items: int, settings: CoreSettings) -> float:
+    """What a chunk takes of its node's credit.
+
+    Of items hardly measured little is known: their chunks are taken for long, so that a node is not flooded with
+    small ones while the first of them tell how large they may be.
+    """
+    if items >= GROWTH * time.measured:
+        return settings.chunk_target_s
+    return items * max(time.item_s, ITEM_OVERHEAD_S)
+
+
 @dataclass(frozen=True, slots=True)
 class _Carved:
     """What goes into the next chunk."""
@@ -194,8 +205,7 @@ def _place(state: State, job: Job, node: Node, carved: _Carved, now: Now, out: O
         remaining=RangeSet([(start, stop)]),
         state=ChunkState.PLACED,
         placed_at=now.mono,
-        # Of an item never measured nothing is known: it is taken for long, so that a node is not flooded with them.
-        work_s=(stop - start) * max(time.item_s, ITEM_OVERHEAD_S) if time.measured else state.settings.chunk_target_s,
+        work_s=_work_s(time, stop - start, state.settings),
         losses=carved.losses,
     )
     add_chunk(state, job, chunk)

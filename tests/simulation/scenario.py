@@ -71,6 +71,8 @@ class JobPlan:
     once: bool = False
     """on_lost="fail"."""
     item_s: float = 0.004
+    lengths_s: tuple[float, ...] = ()
+    """Of each item; empty: about `item_s`."""
     timeout_s: float | None = None
     max_failures: int | None = None
     delay_s: float = 0.0

@@ -186,7 +186,7 @@ class SimWorker:
         if fate == "hang":
             self._flush_later()
             return
-        takes_s = plan.item_s * self._dice.choice((0.2, 1.0, 1.0, 3.0))
+        takes_s = plan.lengths_s[item] if plan.lengths_s else plan.item_s * self._dice.choice((0.2, 1.0, 1.0, 3.0))
         if fate == "kill":
             takes_s = plan.kill_after_s
         if takes_s > BATCH_AGE_S:

@@ -53,7 +53,7 @@ from windrow.common.messages import (
     StartJob,
 )
 from windrow.common.options import make_options
-from windrow.common.values import Call, encode_item, item_encoder
+from windrow.common.values import Call, encode_item, encode_items
 from windrow.common.words import JobId
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ class Client(concurrent.futures.Executor):
             try:
                 # What is there already needs no clock.
                 aged = key is None and not isinstance(items, list | tuple)
-                batches = _paced_batches(items) if aged else cut_batches(map(item_encoder(), items), Batcher())
+                batches = _paced_batches(items) if aged else cut_batches(encode_items(items))
                 total = max(self.append_batches(started.job, 0, batches), default=0)
                 self.ask(CloseJob(started.job, total), Accepted)
             except BaseException as error:
@@ -452,10 +452,10 @@ def _expect(answer: object, kind: type[A]) -> A:
 
 def _paced_batches(items: Iterable[object]) -> Iterator[Batch]:
     """The items in batches, cut by time too, so that a slow generator's first items run before its last."""
-    batcher, encode = Batcher(), item_encoder()
+    batcher = Batcher()
     cut_at = time.monotonic() + BATCH_AGE_SECONDS
-    for item in items:
-        batch = batcher.add(encode(item))
+    for entry in encode_items(items):
+        batch = batcher.add(entry)
         if batch is None and time.monotonic() >= cut_at:
             batch = batcher.take()
         if batch is not None:

@@ -10,11 +10,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from windrow.client.failures import TaskFailed
-from windrow.client.outcomes import Unreadable, decode_run_from, in_item_order
-from windrow.client.streams import Batcher, cut_batches
+from windrow.client.outcomes import OutcomeRun, Unreadable, decode_outcomes, in_item_order
+from windrow.client.streams import cut_batches
 from windrow.client.watches import is_over
-from windrow.common.errors import NotFound, UsageError
+from windrow.common.errors import NotFound, UsageError, WindrowError
 from windrow.common.limits import JOB_ITEMS_MAX, RUNS_MAX
 from windrow.common.messages import (
     Accepted,
@@ -33,7 +32,7 @@ from windrow.common.messages import (
     RetryJob,
 )
 from windrow.common.ranges import RangeSet
-from windrow.common.values import item_encoder
+from windrow.common.values import encode_items
 from windrow.common.words import TERMINAL_STATES, JobId, JobState
 
 if TYPE_CHECKING:
@@ -153,10 +152,14 @@ class Job:
         after = -1
         while True:
             news = self._client.get_news(self._id, after)
-            for run in news.values:
-                for index, value in decode_run_from(run, 0):
-                    yield index, value.error if isinstance(value, Unreadable) else value
-            yield from in_item_order((), news.failures, 0, self._id)
+            for run in map(decode_outcomes, news.values):
+                if run.all_values:
+                    yield from enumerate(run.outcomes, run.start)
+                else:
+                    for index, value in enumerate(run.outcomes, run.start):
+                        yield index, value.error if isinstance(value, Unreadable) else value
+            for failed in in_item_order((), news.failures, 0, self._id):
+                yield from enumerate(failed.outcomes, failed.start)
             after = news.next
             if is_over(news):
                 return
@@ -224,8 +227,8 @@ class Job:
                 return
             at = max(page.next, page.failures[-1].item + 1)
 
-    def _in_order(self) -> Iterator[Any]:
-        """Outcomes in item order: values, TaskFailed, Unreadable, CancelledError.
+    def _in_order(self) -> Iterator[OutcomeRun]:
+        """Outcomes in item order, run by run: values, TaskFailed, Unreadable, CancelledError.
 
         Pages are read up to the first index that has no outcome. There the job is watched from the sequence that the
         page names, so that this sleeps until something more is committed; the news itself is only the wake-up call:
@@ -235,8 +238,7 @@ class Job:
         while True:
             page = self._client.ask(ReadResults(self._id, at), Outcomes, timeout=timeout)
             timeout = math.inf
-            for _, outcome in in_item_order(page.values, page.failures, at, self._id):
-                yield outcome
+            yield from in_item_order(page.values, page.failures, at, self._id)
             if page.next > at:
                 at = page.next
                 continue
@@ -250,7 +252,7 @@ class Job:
                 raise NotFound(f"the outcomes of job {self._id} from item {at} on are not kept any more")
             after = self._client.get_news(self._id, max(after, page.sequence)).next
 
-    def _in_order_with_gaps(self, start: int, info: JobInfo) -> Iterator[Any]:
+    def _in_order_with_gaps(self, start: int, info: JobInfo) -> Iterator[OutcomeRun]:
         """As _in_order, of a cancelled job from `start` on: finds out first which items have an outcome at all."""
         there, after = RangeSet(), -1
         while True:
@@ -263,12 +265,12 @@ class Job:
         at = start
         while at < info.total:
             if not there.covers(at, at + 1):
-                yield concurrent.futures.CancelledError(f"item {at} of job {self._id} was cancelled: {info.reason}")
+                why = concurrent.futures.CancelledError(f"item {at} of job {self._id} was cancelled: {info.reason}")
+                yield OutcomeRun(at, [why])
                 at += 1
                 continue
             page = self._client.ask(ReadResults(self._id, at), Outcomes, timeout=math.inf)
-            for _, outcome in in_item_order(page.values, page.failures, at, self._id):
-                yield outcome
+            yield from in_item_order(page.values, page.failures, at, self._id)
             at = max(page.next, at + 1)
 
 
@@ -278,15 +280,19 @@ def is_of_type(failure: FailureInfo, name: str) -> bool:
     return not name or found == name.removeprefix("builtins.") or ("." not in name and found.rpartition(".")[2] == name)
 
 
-def _settle(outcomes: Iterator[Any], errors: Errors) -> Iterator[Any]:
-    for outcome in outcomes:
-        error = outcome.error if isinstance(outcome, Unreadable) else outcome
-        if not isinstance(outcome, Unreadable | TaskFailed | concurrent.futures.CancelledError):
-            yield outcome
-        elif errors == "raise":
-            raise error
-        elif errors == "return":
-            yield error
+def _settle(runs: Iterator[OutcomeRun], errors: Errors) -> Iterator[Any]:
+    for run in runs:
+        if run.all_values:
+            yield from run.outcomes
+            continue
+        for outcome in run.outcomes:
+            error = outcome.error if isinstance(outcome, Unreadable) else outcome
+            if not isinstance(error, WindrowError | concurrent.futures.CancelledError):
+                yield outcome
+            elif errors == "raise":
+                raise error
+            elif errors == "return":
+                yield error
 
 
 class OpenJob:
@@ -319,7 +325,7 @@ class OpenJob:
         """Add items; returns when they are durable, with the number of items of the job."""
         check_items(items)
         with self._lock:
-            batches = cut_batches(map(item_encoder(), items), Batcher())
+            batches = cut_batches(encode_items(items))
             for total in self._client.append_batches(self._id, self._total, batches):
                 self._total = total
             return self._total

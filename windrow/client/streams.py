@@ -60,15 +60,20 @@ class Batcher:
         return batch
 
 
-def cut_batches(entries: Iterable[bytes], batcher: Batcher) -> Iterator[Batch]:
-    """All the items in batches."""
+def cut_batches(
+    entries: Iterable[bytes], items_max: int = APPEND_ITEMS_MAX, bytes_max: int = APPEND_BYTES_MAX
+) -> Iterator[Batch]:
+    """All the items in batches, cut as a Batcher cuts them; in one loop, since a job may have many."""
+    gathered: list[bytes] = []
+    size = 0
     for entry in entries:
-        full = batcher.add(entry)
-        if full is not None:
-            yield full
-    last = batcher.take()
-    if last is not None:
-        yield last
+        size += len(entry)
+        if gathered and (size > bytes_max or len(gathered) >= items_max):
+            yield Batch(gathered, size - len(entry))
+            gathered, size = [], len(entry)
+        gathered.append(entry)
+    if gathered:
+        yield Batch(gathered, size)
 
 
 class Phase(Enum):

@@ -94,7 +94,7 @@ def test_batches_depend_on_the_items_alone_and_keep_to_the_limits(
     entries: list[bytes], items_max: int, bytes_max: int
 ) -> None:
     def batches() -> list[list[bytes]]:
-        return [batch.entries for batch in cut_batches(iter(entries), Batcher(items_max, bytes_max))]
+        return [batch.entries for batch in cut_batches(iter(entries), items_max, bytes_max)]
 
     made = batches()
     assert made == batches()
@@ -102,6 +102,9 @@ def test_batches_depend_on_the_items_alone_and_keep_to_the_limits(
     for batch in made:
         assert 0 < len(batch) <= items_max
         assert sum(map(len, batch)) <= bytes_max or len(batch) == 1
+    batcher = Batcher(items_max, bytes_max)
+    one_by_one = [batcher.add(entry) for entry in entries] + [batcher.take()]
+    assert made == [batch.entries for batch in one_by_one if batch is not None]
 
 
 def test_an_append_carries_the_delay_of_its_stream() -> None:

@@ -21,8 +21,8 @@ from windrow.common.values import (
     decode_items,
     decode_value,
     encode_item,
+    encode_items,
     encode_value,
-    item_encoder,
     value_encoder,
 )
 
@@ -187,11 +187,17 @@ def test_an_item_beyond_the_limit_is_refused_with_the_way_out() -> None:
         encode_item(b"x" * ITEM_BYTES_MAX)
 
 
-def test_an_item_encoder_gives_the_same_bytes_and_goes_on_after_a_refusal() -> None:
-    encode = item_encoder()
-    for item in (*EXACT, (1, 2), call(1, b=2), call(3), Point(1, 2)):
-        assert encode(item) == encode_item(item)
-    for refused in (object(), (1, object()), b"x" * (ITEM_BYTES_MAX + 1)):
-        with pytest.raises(ItemRefused):
-            encode(refused)
-        assert encode((1, "a")) == encode_item((1, "a"))
+def test_items_encoded_in_a_row_have_the_same_bytes_as_each_by_itself() -> None:
+    items = (*EXACT, (1, 2), call(1, b=2), call(3), Point(1, 2))
+    assert list(encode_items(items)) == [encode_item(item) for item in items]
+
+
+@pytest.mark.parametrize("refused", [object(), (1, object()), b"x" * (ITEM_BYTES_MAX + 1)])
+def test_an_item_that_cannot_travel_is_refused_in_a_row_as_it_is_by_itself(refused: object) -> None:
+    encoded = encode_items([1, refused, 2])
+    assert next(encoded) == encode_item(1)
+    with pytest.raises(ItemRefused) as in_a_row:
+        next(encoded)
+    with pytest.raises(ItemRefused) as alone:
+        encode_item(refused)
+    assert str(in_a_row.value) == str(alone.value)

@@ -35,7 +35,8 @@ def test_of_an_item_never_measured_one_is_placed() -> None:
         (0.001, 10**6, 1_000, 4, 125),  # half an equal share of what is left
         (0.001, 10**6, 50, 4, 10),  # but not less than 10 ms
         (5.0, 10**6, 10**9, 4, 1),  # long items go one by one
-        (0.0, 10**9, 10**12, 4, 500_000),  # nothing takes no time at all
+        (0.0, 10**9, 10**12, 4, CHUNK_ITEMS_MAX),  # of the shortest as many as a chunk may have
+        (0.0, 10**9, 2_000_000, 4, 250_000),  # and nothing takes no time at all
     ],
 )
 def test_a_chunk_is_sized_by_measured_time_and_by_what_is_left(
@@ -163,13 +164,23 @@ def test_ahead_of_each_slot_lies_one_chunk(bench: Bench) -> None:
 
 
 def test_short_work_may_lie_ahead_for_half_a_second(bench: Bench) -> None:
-    bench.know_item_time(0.0001, measured=1)
+    bench.know_item_time(0.0001)
     bench.join(slots=1)
-    bench.start(JOB, 10_000_000)
+    bench.start(JOB, 6_000)
     placed = bench.place()
     work_s = sum(order.stop - order.start for order in placed) * 0.0001
     assert len(placed) > 2
-    assert work_s == pytest.approx(0.5, abs=0.0001 * GROWTH)
+    assert work_s == pytest.approx(0.5, abs=0.05)
+
+
+def test_of_short_items_hardly_measured_only_a_chunk_a_slot_lies_ahead(bench: Bench) -> None:
+    bench.know_item_time(0.0001, measured=10)
+    bench.join(slots=2)
+    bench.start(JOB, 10_000_000)
+    placed = bench.place()
+    assert [order.stop - order.start for order in placed] == [10 * GROWTH] * 4
+    bench.finish(placed[0])
+    assert [order.stop - order.start for order in bench.place()] == [10 * GROWTH * GROWTH]
 
 
 def test_a_finished_chunk_gives_its_credit_back(bench: Bench) -> None:

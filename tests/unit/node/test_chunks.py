@@ -395,3 +395,14 @@ def test_whatever_happens_every_index_is_told_of_once(seed: int) -> None:
 def test_a_chunk_whose_items_do_not_tile_its_range_is_refused(bad: Chunk) -> None:
     with pytest.raises(MalformedMessage):
         check_chunk(bad)
+
+
+def test_a_fence_goes_on_until_nothing_of_it_is_unfed_or_at_a_worker() -> None:
+    book = book_with(chunk())
+    fence = Fence(1, 1)
+    first, second = book.cut_feed(fence, 4), book.cut_feed(fence, 6)
+    finish(book, first)
+    assert book.goes_on(fence)
+    finish(book, second)
+    assert not book.goes_on(fence)
+    assert not book.goes_on(Fence(1, 2))
