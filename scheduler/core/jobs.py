@@ -155,9 +155,7 @@ def _placement_note(state: State, job: Job) -> str:
 
 
 def number_count(numbers: NumberItems) -> int:
-    """As many as Python's range has; not by len(), which cannot say more than 2^63."""
-    if numbers.step == 0:
-        return 0
+    """As many as Python's range has, with a step other than 0; not by len(), which cannot say more than 2^63."""
     return max(0, -((numbers.start - numbers.stop) // numbers.step))
 
 
@@ -353,7 +351,6 @@ def _release_dependents(state: State, ended: Job, now: Now, out: Out) -> list[Jo
             waiting.cancelled = RangeSet([(0, waiting.total)])
             waiting.pending.clear()
             waiting.delayed.clear()
-            note_ready(state, waiting)
         touched.append(waiting)
     return touched
 

@@ -27,10 +27,7 @@ def lose_chunk(state: State, chunk: Chunk, now: Now, out: Out, *, blame: bool) -
             _give_up(state, job, chunk, FailureKind.LOST, now, out)
         elif blame:
             _count_loss(state, job, chunk, now, out)
-    if chunk.remaining:
-        give_back_chunk(state, chunk, out)
-    else:
-        close_chunk(state, chunk, out)
+    give_back_chunk(state, chunk, out)
     finish_if_complete(state, job, now, out)
     stop_if_hopeless(state, job, now, out)
 
