@@ -37,7 +37,7 @@ def main() -> int:
     mutants = [each for each in mutants if asked.function in each.function]
     known = [each for each in read_known() if each.module in {mutant.module for mutant in mutants}]
     began = time.perf_counter()
-    verdicts = _judge(mutants, known, asked.processes, quick=asked.quick)
+    verdicts = _judge(mutants, known, asked)
     if len(verdicts) < len(mutants):
         return 2
     print(f"{len(mutants)} mutants in {time.perf_counter() - began:.0f} s")
@@ -49,6 +49,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("modules", nargs="*", default=["scheduler/core"], help="modules, or folders of them")
     parser.add_argument("--function", default="", help="only functions with this in their names")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--tests", nargs="+", default=TESTS, help="the unit tests to ask first")
     parser.add_argument("--quick", action="store_true", help="ask neither the slow tests nor the simulation")
     parser.add_argument("--all", action="store_true", help="show explained survivors, and who noticed each other one")
     return parser.parse_args()
@@ -62,7 +63,7 @@ def _modules(named: list[str]) -> list[str]:
     return [str(path.relative_to(ROOT)) for path in found]
 
 
-def _judge(mutants: list[Mutant], known: list[Known], processes: int, *, quick: bool) -> dict[Mutant, Verdict]:
+def _judge(mutants: list[Mutant], known: list[Known], asked: argparse.Namespace) -> dict[Mutant, Verdict]:
     verdicts: dict[Mutant, Verdict] = {}
 
     def on_verdict(mutant: Mutant, verdict: Verdict) -> None:
@@ -70,10 +71,14 @@ def _judge(mutants: list[Mutant], known: list[Known], processes: int, *, quick: 
         if verdict is Verdict.NOBODY and not any(each.means(mutant) for each in known):
             print(f"{len(verdicts)}/{len(mutants)} {_line(mutant)}", file=sys.stderr, flush=True)
 
-    more = [test for mutant in {each.module for each in mutants} for test in MORE_TESTS.get(mutant, ())]
+    tests = [
+        *asked.tests,
+        *(test for module in {each.module for each in mutants} for test in MORE_TESTS.get(module, ())),
+    ]
     options = ["-q", "-s", "--no-header", "--no-summary", "-p", "no:cacheprovider"]
-    options += ["-k", "not beyond_the_most_boundaries"] if quick else list(SLOW_TESTS)
-    pytest.main([*options, *TESTS, *more], plugins=[Judge(mutants, on_verdict, processes=processes, quick=quick)])
+    options += ["-k", "not beyond_the_most_boundaries"] if asked.quick else list(SLOW_TESTS)
+    judge = Judge(mutants, on_verdict, processes=asked.processes, quick=asked.quick)
+    pytest.main([*options, *tests], plugins=[judge])
     return verdicts
 
 
@@ -88,7 +93,9 @@ def _tell(verdicts: dict[Mutant, Verdict], known: list[Known], *, whole: bool, e
         unexplained += [mutant] if open_ else []
         if every:
             print(f"{verdict}: {_line(mutant)}{'  # ' + said.why if said is not None else ''}")
-    print("| module | mutants | noticed by unit tests | by the simulation | explained | open |\n|---|---|---|---|---|---|")
+    print(
+        "| module | mutants | noticed by unit tests | by the simulation | explained | open |\n|---|---|---|---|---|---|"
+    )
     for module, found in sorted(counts.items()):
         row = (found[Verdict.UNIT], found[Verdict.SIMULATION], found[Verdict.NOBODY], found["open"])
         print(f"| `{module}` | {sum(row)} | {' | '.join(map(str, row))} |")
@@ -106,7 +113,8 @@ def _tell(verdicts: dict[Mutant, Verdict], known: list[Known], *, whole: bool, e
 
 def _line(mutant: Mutant) -> str:
     nth = f" (number {mutant.nth + 1} of these)" if mutant.nth else ""
-    return f"{mutant.module}:{mutant.lines[0]} {mutant.function}: {json.dumps(mutant.before)} → {json.dumps(mutant.after)}{nth}"
+    change = f"{json.dumps(mutant.before, ensure_ascii=False)} → {json.dumps(mutant.after, ensure_ascii=False)}"
+    return f"{mutant.module}:{mutant.lines[0]} {mutant.function}: {change}{nth}"
 
 
 if __name__ == "__main__":

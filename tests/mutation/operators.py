@@ -136,40 +136,63 @@ def _is_number(node: ast.AST | None) -> bool:
 
 
 def _instead(node: ast.AST, above: tuple[ast.AST, ...]) -> Iterator[ast.AST]:
+    if isinstance(node, ast.stmt):
+        yield from _instead_of_statement(node, above)
+    elif isinstance(node, ast.Constant) and not isinstance(above[-1], ast.JoinedStr):
+        yield from _instead_of_constant(node.value)
+    elif type(node) in SWAPPED:
+        yield SWAPPED[type(node)]()
+    else:
+        yield from _instead_of_expression(node, above)
+
+
+def _instead_of_statement(node: ast.stmt, above: tuple[ast.AST, ...]) -> Iterator[ast.AST]:
     match node:
-        case ast.cmpop() | ast.operator() if type(node) in SWAPPED:
-            yield SWAPPED[type(node)]()
+        case ast.If(_, body, orelse):
+            yield from (ast.If(ast.Constant(value), body, orelse) for value in (False, True))
+        case ast.While(_, body, orelse):
+            yield ast.While(ast.Constant(False), body, orelse)
+        case ast.Return(ast.Constant(None)):
+            pass
+        case ast.Return(ast.expr() as value):
+            yield ast.Return(ast.UnaryOp(ast.Not(), value) if _is_of_bool(above) else ast.Constant(None))
+        case _ if _is_effect(node) and not _is_all_of_an_if(node, above[-1]):
+            yield ast.Pass()
+        case _:
+            pass
+
+
+def _instead_of_constant(value: object) -> Iterator[ast.AST]:
+    match value:
+        case bool():
+            yield ast.Constant(not value)
+        case int():
+            yield ast.Constant(value + 1)
+        case float():
+            yield ast.Constant(value * 2 or 1.0)
+        case str() if value.isidentifier():
+            yield ast.Constant(f"other_{value}")
+        case _:
+            pass
+
+
+def _instead_of_expression(node: ast.AST, above: tuple[ast.AST, ...]) -> Iterator[ast.AST]:
+    match node:
         case ast.BoolOp(op, values):
             for gone in values:
                 rest = [each for each in values if each is not gone]
                 yield rest[0] if len(rest) == 1 else ast.BoolOp(op, rest)
         case ast.UnaryOp(ast.Not() | ast.USub(), operand):
             yield operand
-        case ast.Constant(bool(value)):
-            yield ast.Constant(not value)
-        case ast.Constant(int(value)):
-            yield ast.Constant(value + 1)
-        case ast.Constant(float(value)):
-            yield ast.Constant(value * 2 or 1.0)
-        case ast.Constant(str(value)) if value.isidentifier() and not isinstance(above[-1], ast.JoinedStr):
-            yield ast.Constant(f"other_{value}")
         case ast.Call(ast.Name(name), args, keywords) if name in SWAPPED_CALLS:
             yield ast.Call(ast.Name(SWAPPED_CALLS[name], ast.Load()), args, keywords)
         case ast.IfExp(_, body, orelse):
             yield from (body, orelse)
         case ast.comprehension(target, over, ifs) if ifs:
             yield ast.comprehension(target, over, [], node.is_async)
-        case ast.If(test, body, orelse) | ast.While(test, body, orelse):
-            yield type(node)(ast.Constant(False), body, orelse)
-            if isinstance(node, ast.If):
-                yield ast.If(ast.Constant(True), body, orelse)
-        case ast.Return(ast.expr() as value) if not (isinstance(value, ast.Constant) and value.value is None):
-            yield ast.Return(ast.UnaryOp(ast.Not(), value) if _is_of_bool(above) else ast.Constant(None))
         case ast.Dict(keys, values) if not any(isinstance(each, ast.FunctionDef) for each in above):
             for gone in range(len(keys)):
                 yield ast.Dict(keys[:gone] + keys[gone + 1 :], values[:gone] + values[gone + 1 :])
-        case ast.stmt() if _is_effect(node) and not _is_all_of_an_if(node, above[-1]):
-            yield ast.Pass()
         case _:
             pass
 

@@ -771,7 +771,9 @@ def test_of_live_chunks_those_alone_whose_items_are_retried_are_shortened(bench:
     bench.lease(first, second)
     touched = {"last of the first": (first,), "first of the second": (second,), "both": (first, second)}[failed]
     for order in touched:
-        bench.report(failure_of(order, first.stop - 1 if order is first else second.start), holds=tuple(bench.job().chunks))
+        bench.report(
+            failure_of(order, first.stop - 1 if order is first else second.start), holds=tuple(bench.job().chunks)
+        )
     bench.drop_rest()
     bench.ask_for(Accepted, RetryJob(JOB))
     assert {record.fence for record in bench.pick(ShortenChunk)} == {order.fence for order in touched}
