@@ -252,6 +252,7 @@ def test_before_a_node_has_said_hello_to_this_scheduler_an_empty_queue_says_noth
         bench.tick(1.8)
         assert nodes_to_look_at(bench.state, bench.now) == []
         bench.take(QueueSeen(NODE, 0))
+    bench.tick(0.3)
     bench.expect_nothing()
 
 

@@ -212,10 +212,12 @@ def test_a_report_sent_again_changes_nothing(bench: Bench) -> None:
     for _ in range(2):
         bench.report(values_of(order, 0, 5), holds=(order.fence,), seq=7)
     assert len(bench.pick(PutValues)) == 1
+    assert bench.job().time.measured == 5
     bench.report(values_of(order), holds=(order.fence,), seq=8)
     bench.report(values_of(order), holds=(order.fence,), seq=8)
     assert len(bench.pick(PutValues)) == 1
     assert bench.store.jobs[1].values == ranges((0, 10))
+    assert bench.state.tally(TASK).items_done == 10
     bench.drop_rest()
 
 
