@@ -170,7 +170,6 @@ def enter_job(state: State, job: Job) -> None:
 def forget_job(state: State, job: Job) -> None:
     """A terminal job leaves the core; the store keeps it."""
     del state.jobs[job.id], state.job_by_no[job.no]
-    state.ready.pop(job.id, None)
     if job.key is not None:
         state.keys.pop(job.key, None)
 
@@ -203,9 +202,9 @@ def on_append(state: State, asked: Append, now: Now, out: Out) -> Appended | Ref
         return Refused(
             "usage", f"job {job.id} has {job.total} items: the next append begins there, not at {asked.first}"
         )
-    if not job.open or job.winding_down or job.terminal:
+    if not job.open:
         code = "key_conflict" if job.key is not None else "usage"
-        return Refused(code, f"job {job.id} is {'closed' if not job.open else job.state}: it takes no more items")
+        return Refused(code, f"job {job.id} is closed: it takes no more items")
     if stop > JOB_ITEMS_MAX:
         return Refused("usage", f"a job has at most {JOB_ITEMS_MAX} items")
     job.inputs.add(InputBlock(asked.first, asked.count, len(asked.block), digest))

@@ -264,7 +264,7 @@ def test_an_append_that_leaves_a_gap_or_straddles_the_end_is_refused_with_the_to
     open_job(bench, 3)
     for asked in (append(JOB, 4, 1), append(JOB, 2, 2)):
         refused = bench.ask_for(Refused, asked)
-        assert "has 3 items" in refused.message
+        assert (refused.code, "has 3 items" in refused.message) == ("usage", True)
         assert bench.job().total == 3
 
 
@@ -770,10 +770,10 @@ def test_of_live_chunks_those_alone_whose_items_are_retried_are_shortened(bench:
     assert first.stop == second.start
     bench.lease(first, second)
     touched = {"last of the first": (first,), "first of the second": (second,), "both": (first, second)}[failed]
+    # Ranges that touch are one: where both chunks are concerned, two that are apart.
+    failing = {first.fence: first.stop - 1, second.fence: second.stop - 1 if failed == "both" else second.start}
     for order in touched:
-        bench.report(
-            failure_of(order, first.stop - 1 if order is first else second.start), holds=tuple(bench.job().chunks)
-        )
+        bench.report(failure_of(order, failing[order.fence]), holds=tuple(bench.job().chunks))
     bench.drop_rest()
     bench.ask_for(Accepted, RetryJob(JOB))
     assert {record.fence for record in bench.pick(ShortenChunk)} == {order.fence for order in touched}
@@ -794,3 +794,28 @@ def test_whatever_waits_for_a_job_that_does_not_succeed_is_cancelled_with_all_it
     last = bench.store.jobs[2].last
     assert (last.state, last.cancelled, last.open) == (JobState.CANCELLED, 3, False)
     assert not bench.job(OTHER).delayed
+
+
+def test_a_key_is_free_in_the_core_when_its_job_has_left(bench: Bench) -> None:
+    """Whether it was used is then asked of the store."""
+    bench.start(JOB, 0, key="k")
+    bench.tick()
+    assert (bench.state.jobs, bench.state.keys) == ({}, {})
+
+
+def test_an_append_may_have_as_many_items_as_the_limit_says(bench: Bench) -> None:
+    open_job(bench)
+    assert bench.ask_for(Appended, append(JOB, 0, APPEND_ITEMS_MAX, b"")).total == APPEND_ITEMS_MAX
+    bench.drop_rest()
+
+
+def test_a_short_delay_is_a_delay(bench: Bench) -> None:
+    bench.start(JOB, 1, options=Options(delay_s=0.5))
+    assert not bench.job().pending
+
+
+def test_to_cancel_twice_changes_nothing_more(bench: Bench) -> None:
+    cancelled_while(bench, "leased")
+    assert bench.ask_for(Accepted, CancelJob(JOB, "again"))
+    bench.expect_nothing()
+    assert bench.job().reason == "cancelled by hand"
