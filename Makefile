@@ -17,7 +17,7 @@ MINUTES ?= 10
 DISPATCH ?= amqp
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: help install demo test test-system check format sim chaos fuzz bench clean rabbitmq system-packages bench-packages
+.PHONY: help install demo test test-system check format sim chaos fuzz mutants bench clean rabbitmq system-packages bench-packages
 
 help: ## List the targets.
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -93,6 +93,9 @@ fuzz: ## Look for bytes that break a decoder, guided by coverage: make fuzz SECO
 	@[ -x .venv-fuzz/bin/windrow ] || { $(PYTHON) -m venv .venv-fuzz && .venv-fuzz/bin/python -m pip install --quiet \
 	  --disable-pip-version-check -c constraints.txt atheris==3.0.0 -e '.[export]'; }
 	nice .venv-fuzz/bin/python -m tests.fuzz_guided -max_total_time=$(SECONDS) '--decoder=$(DECODER)'
+
+mutants: $(READY) ## Change the core in small ways and see that a test notices each: make mutants MODULES=scheduler/core/leases.py.
+	nice $(RUN) -m tests.mutation $(MODULES)
 
 clean: ## Remove what the targets above have made.
 	rm -rf $(VENV) .bench .venv-fuzz .fuzz build dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -155,9 +155,7 @@ def _placement_note(state: State, job: Job) -> str:
 
 
 def number_count(numbers: NumberItems) -> int:
-    """As many as Python's range has; not by len(), which cannot say more than 2^63."""
-    if numbers.step == 0:
-        return 0
+    """As many as Python's range has, with a step other than 0; not by len(), which cannot say more than 2^63."""
     return max(0, -((numbers.start - numbers.stop) // numbers.step))
 
 
@@ -172,7 +170,6 @@ def enter_job(state: State, job: Job) -> None:
 def forget_job(state: State, job: Job) -> None:
     """A terminal job leaves the core; the store keeps it."""
     del state.jobs[job.id], state.job_by_no[job.no]
-    state.ready.pop(job.id, None)
     if job.key is not None:
         state.keys.pop(job.key, None)
 
@@ -205,9 +202,9 @@ def on_append(state: State, asked: Append, now: Now, out: Out) -> Appended | Ref
         return Refused(
             "usage", f"job {job.id} has {job.total} items: the next append begins there, not at {asked.first}"
         )
-    if not job.open or job.winding_down or job.terminal:
+    if not job.open:
         code = "key_conflict" if job.key is not None else "usage"
-        return Refused(code, f"job {job.id} is {'closed' if not job.open else job.state}: it takes no more items")
+        return Refused(code, f"job {job.id} is closed: it takes no more items")
     if stop > JOB_ITEMS_MAX:
         return Refused("usage", f"a job has at most {JOB_ITEMS_MAX} items")
     job.inputs.add(InputBlock(asked.first, asked.count, len(asked.block), digest))
@@ -353,7 +350,6 @@ def _release_dependents(state: State, ended: Job, now: Now, out: Out) -> list[Jo
             waiting.cancelled = RangeSet([(0, waiting.total)])
             waiting.pending.clear()
             waiting.delayed.clear()
-            note_ready(state, waiting)
         touched.append(waiting)
     return touched
 

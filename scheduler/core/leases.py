@@ -51,7 +51,6 @@ def on_clock_gap(state: State, gap_s: float) -> None:
         node.heard_at += gap_s
         if node.queue_empty_since is not None:
             node.queue_empty_since += gap_s
-            node.queue_empty_at += gap_s
 
 
 def on_queue_seen(state: State, node_id: NodeId, ready: int, now: Now) -> None:

@@ -9,7 +9,7 @@ from windrow.common.words import FailureKind, JobState, Now
 from windrow.scheduler.core.jobs import finish_if_complete, wind_down
 from windrow.scheduler.core.machines import ChunkState, JobTrigger
 from windrow.scheduler.core.records import PutFailure, PutLosses
-from windrow.scheduler.core.state import Chunk, Job, Out, State, close_chunk, give_back_chunk
+from windrow.scheduler.core.state import Chunk, Job, Out, State, give_back_chunk
 
 LOSSES_MAX = 3
 """An item by itself, lost with so many nodes, is quarantined."""
@@ -27,10 +27,7 @@ def lose_chunk(state: State, chunk: Chunk, now: Now, out: Out, *, blame: bool) -
             _give_up(state, job, chunk, FailureKind.LOST, now, out)
         elif blame:
             _count_loss(state, job, chunk, now, out)
-    if chunk.remaining:
-        give_back_chunk(state, chunk, out)
-    else:
-        close_chunk(state, chunk, out)
+    give_back_chunk(state, chunk, out)
     finish_if_complete(state, job, now, out)
     stop_if_hopeless(state, job, now, out)
 

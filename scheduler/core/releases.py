@@ -29,10 +29,9 @@ def ask_for_waiting(state: State, now: Now, out: Out) -> None:
     idle = [node for node in nodes if node.takes_now(now.mono) and _free_slots(node)]
     if not idle:
         return
-    # Most waiting first; a node that idles itself has nothing that waits.
-    busy = sorted((node for node in nodes if not _free_slots(node)), key=lambda node: -_waiting_items(node))
+    # Most waiting first; of a node that idles itself nothing is found to wait.
     free = sum(map(_free_slots, idle))
-    for node in busy:
+    for node in sorted(nodes, key=lambda node: -_waiting_items(node)):
         if free <= 0:
             return
         chunk = _find_waiting(state, node, idle, now)

@@ -74,7 +74,7 @@ def on_node_hello(state: State, hello: NodeHello, now: Now, out: Out) -> NodeWel
     node.tasks = {task.name: task for task in hello.tasks}
     node.errors, node.heard_at, node.leaving = hello.errors, now.mono, False
     if rebooted or hello.seq:
-        node.seq = hello.seq or -1
+        node.seq = hello.seq
     if rebooted:
         for job in state.jobs.values():
             job.unfit.pop(node.id, None)
@@ -149,7 +149,6 @@ def on_node_bye(state: State, bye: NodeBye, now: Now, out: Out) -> Accepted:
 def part_with_node(state: State, node: Node, trigger: NodeTrigger, now: Now, out: Out) -> None:
     """The node left or was lost: everything it had goes back, and what is on the way to it is dead."""
     node.state = next_node_state(node.state, trigger)
-    node.holds = frozenset()
     for chunk in list(node.chunks.values()):
         lose_chunk(state, chunk, now, out, blame=trigger is NodeTrigger.LOSE)
     out.append(node_record(node, now))
@@ -168,7 +167,7 @@ def on_report(state: State, report: Report, now: Now, out: Out) -> Reported:
         # An older report that arrives late says nothing about what the node holds now.
         node.seq = report.seq
         node.heard_at = now.mono
-        if report.leaving and not node.leaving:
+        if report.leaving:
             node.leaving = True
         if report.load is not None:
             node.load = report.load

@@ -13,14 +13,16 @@ from windrow.common.messages import (
     CancelJob,
     CloseJob,
     NumberItems,
+    PauseJob,
     Refused,
     RetryJob,
     Started,
     StartJob,
 )
 from windrow.common.options import JobOptions, Options
-from windrow.common.words import JobId, JobState, Range
+from windrow.common.words import COMMAND_TASK, JobId, JobState, NodeId, Range
 from windrow.scheduler.core.commands import Dispatch, JobEnded
+from windrow.scheduler.core.jobs import on_append
 from windrow.scheduler.core.records import DropAttempts, PutInput, PutJob, ReopenItems, SetJob, ShortenChunk
 
 OTHER = JobId("job-b")
@@ -262,7 +264,7 @@ def test_an_append_that_leaves_a_gap_or_straddles_the_end_is_refused_with_the_to
     open_job(bench, 3)
     for asked in (append(JOB, 4, 1), append(JOB, 2, 2)):
         refused = bench.ask_for(Refused, asked)
-        assert "has 3 items" in refused.message
+        assert (refused.code, "has 3 items" in refused.message) == ("usage", True)
         assert bench.job().total == 3
 
 
@@ -304,8 +306,10 @@ def test_a_job_of_numbers_takes_no_appends(bench: Bench) -> None:
     assert bench.ask_for(Refused, append(JOB, 0, 3)).code == "usage"
 
 
-@pytest.mark.parametrize("asked", [append(JOB, 0, 1), CloseJob(JOB, 0), CancelJob(JOB), RetryJob(JOB)])
-def test_what_is_asked_of_no_job_is_refused(bench: Bench, asked: Append | CloseJob | CancelJob | RetryJob) -> None:
+@pytest.mark.parametrize("asked", [append(JOB, 0, 1), CloseJob(JOB, 0), CancelJob(JOB), RetryJob(JOB), PauseJob(JOB)])
+def test_what_is_asked_of_no_job_is_refused(
+    bench: Bench, asked: Append | CloseJob | CancelJob | RetryJob | PauseJob
+) -> None:
     assert bench.ask_for(Refused, asked).code == "not_found"
 
 
@@ -320,17 +324,25 @@ def test_an_open_job_is_not_done_before_it_is_closed(bench: Bench) -> None:
     bench.drop_rest()
 
 
-def test_a_stream_with_very_many_appends_remembers_the_last_of_them(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    ("stream", "first_done", "forgets"),
+    [(True, 0, True), (True, 1, False), (False, 0, False)],
+    ids=["stream", "stream whose first item is not done", "job"],
+)
+def test_a_stream_with_very_many_appends_that_are_done_remembers_the_last_of_them(
+    bench: Bench, stream: bool, first_done: int, forgets: bool
+) -> None:
     bench.know_item_time(0.00001)
     bench.join()
-    open_job(bench, stream=True)
+    open_job(bench, stream=stream)
     for first in range(4200):
         bench.state.jobs[JOB].pending.clear()
-        bench.state.jobs[JOB].done.add(0, first)
+        bench.state.jobs[JOB].done.add(first_done, first)
+        bench.state.jobs[JOB].pending.add(0, min(first, first_done))
         bench.state.ready.clear()
         bench.ask_for(Appended, append(JOB, first, 1))
     bench.drop_rest()
-    assert len(bench.job().inputs) < 4200
+    assert (len(bench.job().inputs) < 4200) == forgets
     assert bench.ask_for(Appended, append(JOB, 4199, 1)).total == 4200
     bench.drop_rest()
 
@@ -591,7 +603,8 @@ def test_there_is_nothing_to_retry_in_a_job_without_failed_items(bench: Bench) -
     order = bench.place_one()
     bench.finish(order)
     for _ in range(2):
-        assert "has no failed items to retry" in bench.ask_for(Refused, RetryJob(JOB)).message
+        refused = bench.ask_for(Refused, RetryJob(JOB))
+        assert (refused.code, "has no failed items to retry" in refused.message) == ("usage", True)
         bench.tick()
     assert bench.state.jobs == {}, "it was recalled, and has left again"
     assert "among these" in bench.ask_for(Refused, RetryJob(JOB, (Range(0, 2),))).message
@@ -604,7 +617,8 @@ def test_a_cancelled_job_is_not_retried(bench: Bench) -> None:
     order = bench.place_one()
     quarantine(bench, order, 1)
     bench.ask(CancelJob(JOB))
-    assert "was cancelled" in bench.ask_for(Refused, RetryJob(JOB)).message
+    refused = bench.ask_for(Refused, RetryJob(JOB))
+    assert (refused.code, "was cancelled" in refused.message) == ("usage", True)
     bench.report(released_of(order, (0, 8)))
     assert "was cancelled" in bench.ask_for(Refused, RetryJob(JOB)).message
     bench.drop_rest()
@@ -626,3 +640,182 @@ def test_how_a_dependency_ended_is_not_remembered_beyond_the_start_that_asked(be
     bench.tick()
     bench.start(OTHER, 1, after=(JOB,))
     assert bench.state.ends_known == {}
+
+
+# ── Start, once more ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_job_has_the_name_it_was_given(bench: Bench) -> None:
+    bench.ask(StartJob(JOB, TASK, name="squares"))
+    assert bench.pick_one(PutJob).name == "squares"
+    bench.drop_rest()
+
+
+def test_a_start_is_found_by_its_id_before_its_key(bench: Bench) -> None:
+    bench.start(JOB, 10, key="k")
+    bench.start(OTHER, 10)
+    assert bench.ask_for(Started, StartJob(OTHER, TASK, numbers=NumberItems(0, 10), key="k")).job == OTHER
+
+
+def test_an_id_in_use_is_no_conflict_of_keys_unless_the_key_is_its_own(bench: Bench) -> None:
+    bench.start(JOB, 10)
+    assert bench.ask_for(Refused, StartJob(JOB, TASK, numbers=NumberItems(0, 11), key="k")).code == "usage"
+
+
+def test_to_wait_for_what_has_failed_is_a_mistake_of_the_asker(bench: Bench) -> None:
+    bench.start(JOB, 3)
+    bench.ask(CancelJob(JOB))
+    bench.drop_rest()
+    assert bench.ask_for(Refused, StartJob(OTHER, TASK, after=(JOB,))).code == "usage"
+
+
+def test_a_task_is_known_where_one_of_the_nodes_offers_it(bench: Bench) -> None:
+    bench.join(tasks=("t:other",))
+    bench.join(NodeId("node-b"))
+    assert bench.ask_for(Started, StartJob(JOB, TASK)).note == ""
+    bench.drop_rest()
+
+
+def test_the_bare_name_of_a_function_is_near_enough_to_name_its_task(bench: Bench) -> None:
+    bench.join(tasks=("mytasks:work", "else:where"))
+    assert "did you mean mytasks:work?" in bench.ask_for(Refused, StartJob(JOB, "work")).message
+
+
+def test_commands_are_refused_with_how_to_allow_them_where_no_node_runs_them(bench: Bench) -> None:
+    bench.join()
+    refused = bench.ask_for(Refused, StartJob(JOB, COMMAND_TASK))
+    assert (refused.code, "--allow-commands" in refused.message) == ("unknown_task", True)
+
+
+def test_a_lost_node_neither_knows_a_task_nor_keeps_one_from_being_started(bench: Bench) -> None:
+    bench.join(tasks=("t:other",))
+    bench.tick(bench.settings.lease_s + 0.3)
+    bench.drop_rest()
+    assert "no live node serves the queue" in bench.ask_for(Started, StartJob(JOB, TASK)).note
+    bench.drop_rest()
+
+
+def test_nodes_of_other_queues_are_not_what_a_job_waits_for(bench: Bench) -> None:
+    bench.join(queues=("other",))
+    assert "no live node serves the queue 'default'" in bench.ask_for(Started, StartJob(JOB, TASK)).note
+    bench.drop_rest()
+
+
+# ── Append and close, once more ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_job_has_at_most_so_many_items_and_not_one_more(bench: Bench) -> None:
+    """Invariant 6."""
+    open_job(bench)
+    bench.job().total = JOB_ITEMS_MAX - 1
+    assert isinstance(on_append(bench.state, append(JOB, JOB_ITEMS_MAX - 1, 1), bench.now, []), Appended)
+    refused = on_append(bench.state, append(JOB, JOB_ITEMS_MAX, 1), bench.now, [])
+    assert isinstance(refused, Refused)
+    assert refused.code == "usage"
+
+
+@pytest.mark.parametrize(("key", "code"), [(None, "usage"), ("k", "key_conflict")], ids=["without a key", "with a key"])
+def test_who_goes_on_with_a_job_that_has_other_items_is_told_whether_its_key_is_to_blame(
+    bench: Bench, key: str | None, code: str
+) -> None:
+    open_job(bench, 3, key)
+    refused = bench.ask_for(Refused, append(JOB, 0, 3, b"other"))
+    assert f"items 0:3 of job {JOB}" in refused.message
+    assert ("(key 'k')" in refused.message, "None" in refused.message) == (key is not None, False)
+    assert bench.ask_for(Refused, CloseJob(JOB, 4)).code == code
+
+
+def test_a_close_holds_over_a_restart(bench: Bench) -> None:
+    open_job(bench, 3)
+    bench.ask(CloseJob(JOB, 3))
+    bench.drop_rest()
+    bench.restart()
+    assert not bench.job().open
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_who_closes_a_job_is_told_that_it_waits_for_a_node_and_who_closes_a_stream_is_not(
+    bench: Bench, stream: bool
+) -> None:
+    open_job(bench, 3, stream=stream)
+    said = bench.ask_for(Accepted, CloseJob(JOB, 3))
+    assert ("no live node" in said.note) == (not stream)
+    bench.drop_rest()
+
+
+# ── Pause, and retry under live chunks ───────────────────────────────────────────────────────────────────────────
+
+
+def test_to_pause_or_to_resume_twice_changes_nothing_more(bench: Bench) -> None:
+    bench.start(JOB, 3)
+    for resume, state in ((True, JobState.PENDING), (False, JobState.PAUSED), (False, JobState.PAUSED)):
+        assert bench.ask_for(Accepted, PauseJob(JOB, resume=resume)).note == f"job {JOB} is {state}"
+    assert len(bench.pick(SetJob)) == 1
+    bench.expect_nothing()
+
+
+@pytest.mark.parametrize(("resume", "what"), [(False, "nothing to pause"), (True, "nothing to resume")])
+def test_a_job_that_is_being_cancelled_is_neither_paused_nor_resumed(bench: Bench, resume: bool, what: str) -> None:
+    cancelled_while(bench, "leased")
+    refused = bench.ask_for(Refused, PauseJob(JOB, resume=resume))
+    assert (refused.code, what in refused.message) == ("usage", True)
+
+
+@pytest.mark.parametrize("failed", ["last of the first", "first of the second", "both"])
+def test_of_live_chunks_those_alone_whose_items_are_retried_are_shortened(bench: Bench, failed: str) -> None:
+    bench.know_item_time(0.1)
+    bench.join(slots=2)
+    bench.start(JOB, 12)
+    first, second = bench.place()[:2]
+    assert first.stop == second.start
+    bench.lease(first, second)
+    touched = {"last of the first": (first,), "first of the second": (second,), "both": (first, second)}[failed]
+    # Ranges that touch are one: where both chunks are concerned, two that are apart.
+    failing = {first.fence: first.stop - 1, second.fence: second.stop - 1 if failed == "both" else second.start}
+    for order in touched:
+        bench.report(failure_of(order, failing[order.fence]), holds=tuple(bench.job().chunks))
+    bench.drop_rest()
+    bench.ask_for(Accepted, RetryJob(JOB))
+    assert {record.fence for record in bench.pick(ShortenChunk)} == {order.fence for order in touched}
+    bench.drop_rest()
+
+
+@pytest.mark.parametrize("kind", ["named twice", "open", "delayed"])
+def test_whatever_waits_for_a_job_that_does_not_succeed_is_cancelled_with_all_it_has(bench: Bench, kind: str) -> None:
+    bench.start(JOB, 1)
+    if kind == "open":
+        bench.ask_for(Started, StartJob(OTHER, TASK, after=(JOB,)))
+        bench.ask_for(Appended, append(OTHER, 0, 3))
+    else:
+        after = (JOB, JOB) if kind == "named twice" else (JOB,)
+        bench.start(OTHER, 3, after=after, options=Options(delay_s=9.0 if kind == "delayed" else 0.0))
+    bench.ask(CancelJob(JOB))
+    bench.drop_rest()
+    last = bench.store.jobs[2].last
+    assert (last.state, last.cancelled, last.open) == (JobState.CANCELLED, 3, False)
+    assert not bench.job(OTHER).delayed
+
+
+def test_a_key_is_free_in_the_core_when_its_job_has_left(bench: Bench) -> None:
+    """Whether it was used is then asked of the store."""
+    bench.start(JOB, 0, key="k")
+    bench.tick()
+    assert (bench.state.jobs, bench.state.keys) == ({}, {})
+
+
+def test_an_append_may_have_as_many_items_as_the_limit_says(bench: Bench) -> None:
+    open_job(bench)
+    assert bench.ask_for(Appended, append(JOB, 0, APPEND_ITEMS_MAX, b"")).total == APPEND_ITEMS_MAX
+    bench.drop_rest()
+
+
+def test_a_short_delay_is_a_delay(bench: Bench) -> None:
+    bench.start(JOB, 1, options=Options(delay_s=0.5))
+    assert not bench.job().pending
+
+
+def test_to_cancel_twice_changes_nothing_more(bench: Bench) -> None:
+    cancelled_while(bench, "leased")
+    assert bench.ask_for(Accepted, CancelJob(JOB, "again"))
+    bench.expect_nothing()
+    assert bench.job().reason == "cancelled by hand"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from tests import core_bench
-from tests.core_bench import JOB, NODE, Bench, ranges
+from tests.core_bench import JOB, NODE, Bench, failure_of, ranges, values_of
+from windrow.common.messages import Accepted, CancelJob, RetryJob
 from windrow.common.options import Options
-from windrow.common.words import JobId
+from windrow.common.words import JobId, JobState, NodeId
 from windrow.scheduler.core.commands import Dispatch, EmptyNode, Settle
-from windrow.scheduler.core.events import ClockGap, QueueSeen
+from windrow.scheduler.core.events import ClockGap, QueueSeen, Unsent
 from windrow.scheduler.core.leases import nodes_to_look_at
 from windrow.scheduler.core.machines import NodeState
 from windrow.scheduler.core.records import DropChunk, PutLosses, PutNode
@@ -217,3 +218,92 @@ def test_a_wall_clock_that_jumps_ends_no_lease_loses_no_chunk_and_starts_nothing
     bench.tick(bench.settings.lease_s)
     assert bench.node().state is NodeState.LOST
     bench.drop_rest()
+
+
+# ── Who is not concerned ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_chunk_that_was_lost_before_a_gap_is_found_as_soon_after_it_as_without(bench: Bench) -> None:
+    order = sent_chunk(bench)
+    look(bench, 1.1)
+    bench.mono += 60
+    bench.take(ClockGap(60.0))
+    look(bench, 1.6)
+    bench.expect_nothing()
+    look(bench, 1.6)
+    assert bench.pick(DropChunk) == [DropChunk(order.fence)]
+    bench.drop_rest()
+
+
+def test_what_a_node_has_leased_is_not_missed_in_its_queue(bench: Bench) -> None:
+    order = leased_chunk(bench)
+    for _ in range(4):
+        bench.mono += 1.5
+        bench.report(holds=(order.fence,))
+        bench.take(QueueSeen(NODE, 0))
+        bench.tick()
+    bench.expect_nothing()
+
+
+def test_before_a_node_has_said_hello_to_this_scheduler_an_empty_queue_says_nothing(bench: Bench) -> None:
+    sent_chunk(bench)
+    bench.restart()
+    for _ in range(3):
+        bench.tick(1.8)
+        assert nodes_to_look_at(bench.state, bench.now) == []
+        bench.take(QueueSeen(NODE, 0))
+    bench.tick(0.3)
+    bench.expect_nothing()
+
+
+def test_a_node_that_has_one_overdue_chunk_among_others_is_looked_at(bench: Bench) -> None:
+    bench.know_item_time(10.0)
+    bench.join()
+    bench.start(JOB, 2)
+    held, overdue = bench.place()
+    bench.sent(overdue)
+    bench.lease(held)
+    bench.mono += 1.1
+    assert nodes_to_look_at(bench.state, bench.now) == [NODE]
+
+
+def test_a_look_at_the_queue_of_a_node_that_nobody_knows_changes_nothing(bench: Bench) -> None:
+    bench.take(QueueSeen(NodeId("stranger"), 0))
+    bench.tick(1.0)
+    bench.expect_nothing()
+
+
+@pytest.mark.parametrize("how", ["refused", "lost in the pipe"])
+def test_a_cancelled_job_ends_when_its_last_chunk_turns_out_not_to_have_arrived(bench: Bench, how: str) -> None:
+    order = sent_chunk(bench)
+    bench.ask(CancelJob(JOB))
+    bench.drop_rest()
+    if how == "refused":
+        bench.take(Unsent(order.fence, "returned"))
+    else:
+        for _ in range(4):
+            look(bench, 1.5)
+    bench.drop_rest()
+    assert bench.job_state() is JobState.CANCELLED
+
+
+def test_a_job_that_was_recalled_retried_and_cancelled_in_one_turn_leaves_the_core_once(bench: Bench) -> None:
+    order = sent_chunk(bench)
+    bench.report(failure_of(order, 0), values_of(order, 1, 4), holds=(order.fence,))
+    bench.tick()
+    assert bench.state.jobs == {}
+    bench.ask_for(Accepted, RetryJob(JOB))
+    bench.ask_for(Accepted, CancelJob(JOB))
+    bench.tick()
+    assert bench.state.jobs == {}
+    bench.drop_rest()
+
+
+def test_what_was_delayed_of_a_job_that_is_gone_comes_due_for_nobody(bench: Bench) -> None:
+    bench.start(JOB, 3, options=Options(delay_s=1.0))
+    bench.ask(CancelJob(JOB))
+    bench.tick()
+    assert bench.state.jobs == {}
+    bench.drop_rest()
+    bench.tick(2.0)
+    bench.expect_nothing()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from tests.core_bench import JOB, NODE, Bench, failure_of, released_of, tombstone, values_of
+import pytest
+
+from tests.core_bench import JOB, NODE, Bench, failure_of, ranges, released_of, tombstone, values_of
 from windrow.common.messages import (
     Accepted,
+    CancelJob,
     ChunkReport,
     ItemFailure,
     NodeBye,
@@ -20,6 +23,7 @@ from windrow.common.words import FailureKind, JobId, JobState, NodeId
 from windrow.scheduler.core.commands import Dispatch
 from windrow.scheduler.core.explain import explain_item, explain_job
 from windrow.scheduler.core.info import directives, job_info
+from windrow.scheduler.core.losses import restore_losses
 from windrow.scheduler.core.records import PutFailure, PutLosses
 
 OTHER = NodeId("node-b")
@@ -201,7 +205,7 @@ def test_a_retry_of_a_stopped_job_runs_what_the_stop_kept_from_running(bench: Be
     assert bench.store.jobs[1].last.state is JobState.FAILED
     bench.ask_for(Accepted, RetryJob(JOB))
     bench.drop_rest()
-    assert len(bench.job().pending) == 10
+    assert (len(bench.job().pending), bench.job().reason) == (10, "")
     while bench.state.jobs.get(JOB) and not bench.job().terminal:
         for again in bench.place(0.1):
             bench.finish(again)
@@ -301,3 +305,110 @@ def test_full_slots_are_named_with_what_takes_them(bench: Bench) -> None:
     bench.start(JOB, 10)
     (reason, *_), _ = explain_job(bench.state, bench.job(), bench.now)
     assert reason.startswith("all slots of name of node-a are taken by t:work")
+
+
+def test_who_has_cost_nodes_is_looked_for_in_ever_smaller_company(bench: Bench) -> None:
+    bench.know_item_time(0.0001)
+    bench.join()
+    sizes: list[int] = []
+    for losses in (1, 2, 3, 4):
+        bench.start(job := JobId(f"job-{losses}"), 500)
+        restore_losses(bench.job(job), 0, 500, losses)
+        order = bench.place()[0]
+        sizes.append(order.stop - order.start)
+        bench.ask(CancelJob(job))
+        bench.report()
+        bench.report(*(tombstone(fence) for fence in bench.state.chunks))
+        bench.drop_rest()
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(set(sizes)) == 4
+    assert sizes[-1] == 1
+
+
+@pytest.mark.parametrize("options", [Options(), Options(on_lost=OnLost.FAIL)], ids=["run again", "fail"])
+def test_what_is_cancelled_is_neither_blamed_for_a_lost_node_nor_failed_by_it(bench: Bench, options: Options) -> None:
+    bench.know_item_time(0.001)
+    bench.join()
+    bench.start(JOB, 8, options=options)
+    bench.lease(bench.place_one())
+    bench.ask(CancelJob(JOB))
+    lose(bench, "boot-2")
+    assert (bench.pick(PutLosses), bench.pick(PutFailure)) == ([], [])
+    bench.drop_rest()
+    assert bench.job_state() is JobState.CANCELLED
+
+
+def test_items_that_are_failed_for_a_lost_node_count_for_max_failures(bench: Bench) -> None:
+    bench.know_item_time(10.0)
+    bench.join()
+    bench.join(OTHER)
+    bench.start(JOB, 9, options=Options(on_lost=OnLost.FAIL, max_failures=0))
+    here = next(order for order in bench.place() if order.node == NODE)
+    bench.lease(here)
+    lose(bench, "boot-2")
+    assert bench.job().state is JobState.STOPPING
+    assert "max_failures is 0" in bench.job().reason
+    bench.drop_rest()
+
+
+def test_an_item_alone_is_given_up_with_the_third_node_and_not_before(bench: Bench) -> None:
+    bench.join()
+    bench.start(JOB, 1, options=Options(retries=5, backoff_s=0.0))
+    order = bench.place_one()
+    bench.report(failure_of(order, 0), holds=(order.fence,))
+    bench.report()
+    bench.drop_rest()
+    for boot in (1, 2, 3):
+        assert bench.job().state is JobState.RUNNING
+        bench.lease(bench.place_one(0.1), boot=f"boot-{boot}")
+        bench.join(boot=f"boot-{boot + 1}")
+        failures = bench.pick(PutFailure)
+        bench.drop_rest()
+    (given_up,) = failures
+    assert (given_up.kind, given_up.type, given_up.attempt, given_up.final) == (FailureKind.NODE, "NodeLost", 2, True)
+    assert given_up.message.startswith("3 nodes were lost")
+
+
+def test_what_is_failed_for_one_lost_node_says_that_it_must_not_run_twice(bench: Bench) -> None:
+    bench.join()
+    bench.start(JOB, 1, options=Options(on_lost=OnLost.FAIL))
+    bench.lease(bench.place_one())
+    lose(bench, "boot-2")
+    assert 'on_lost="fail" forbids another run' in bench.pick_one(PutFailure).message
+    bench.drop_rest()
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_was_lost_once_and_is_done_is_not_held_against_anything_after_a_restart(bench: Bench, whole: bool) -> None:
+    bench.know_item_time(0.001)
+    bench.join()
+    bench.start(JOB, 40)
+    lost = bench.place()[0]
+    lose_with(bench, lost, "boot-1", "boot-2")
+    done = lost.stop if whole else 3
+    while not bench.job().done.covers(0, done):
+        for again in bench.place(0.1):
+            if again.start < done:
+                bench.report(values_of(again, stop=min(again.stop, done)), boot="boot-2")
+                bench.drop_rest()
+    held_against = {} if whole else {1: ranges((done, lost.stop))}
+    assert bench.job().losses == held_against
+    bench.restart()
+    assert bench.job().losses == held_against
+
+
+def test_an_item_that_fails_for_good_leaves_its_neighbours_their_history(bench: Bench) -> None:
+    bench.know_item_time(0.001)
+    bench.join()
+    bench.start(JOB, 8, options=Options(retries=2, backoff_s=0.0))
+    lose_with(bench, bench.place_one(), "boot-1", "boot-2")
+    order = bench.place_one(0.1)
+    both = tuple(ItemFailure(item, FailureKind.ERROR, "E") for item in (0, 1))
+    bench.report(ChunkReport(order.fence, JOB, failures=both), boot="boot-2")
+    bench.report(released_of(order, (0, 8)), boot="boot-2")
+    bench.drop_rest()
+    order = bench.place_one(0.1)
+    final = ItemFailure(0, FailureKind.RESULT, "E")
+    bench.report(ChunkReport(order.fence, JOB, failures=(final,)), boot="boot-2", holds=(order.fence,))
+    assert (bench.job().attempts, bench.job().losses) == ({1: ranges((1, 2))}, {1: ranges((1, 8))})
+    bench.drop_rest()

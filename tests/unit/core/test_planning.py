@@ -12,12 +12,14 @@ from windrow.common.ranges import RangeSet
 from windrow.common.words import FailureKind, Fence, JobId, JobState, NodeId
 from windrow.scheduler.core.commands import Dispatch
 from windrow.scheduler.core.events import BrokerChanged
+from windrow.scheduler.core.losses import restore_losses
 from windrow.scheduler.core.planning import GROWTH, chunk_items
 from windrow.scheduler.core.records import PutChunk, SetJob
 from windrow.scheduler.core.state import CoreSettings, ItemTime
 
 SETTINGS = CoreSettings()
 OTHER = JobId("job-b")
+THIRD = JobId("job-c")
 OTHER_NODE = NodeId("node-b")
 
 # ── Size ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -292,3 +294,14 @@ def test_items_that_become_longer_are_noticed_after_a_few_of_them() -> None:
     for _ in range(6):
         time.observe(1, 2.0)
     assert time.item_s > 1.0
+
+
+def test_a_node_with_a_range_under_watch_gets_other_ranges_all_the_same(bench: Bench) -> None:
+    bench.join(slots=4)
+    bench.start(JOB, 1)
+    bench.start(OTHER, 3)
+    restore_losses(bench.job(), 0, 1, 2)
+    placed = bench.place()
+    assert {order.job for order in placed} == {JOB, OTHER}
+    bench.start(THIRD, 2)
+    assert {order.job for order in bench.place()} == {THIRD}

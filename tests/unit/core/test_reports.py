@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.core_bench import (
@@ -21,11 +23,13 @@ from tests.core_bench import (
 from windrow.common.keys import node_key
 from windrow.common.messages import (
     Accepted,
+    CancelJob,
     ChunkReport,
     DrainNode,
     ItemFailure,
     NodeBye,
     NodeHello,
+    NodeLoad,
     NodeWelcome,
     Refused,
     Report,
@@ -47,6 +51,8 @@ from windrow.scheduler.core.records import (
     SetJob,
     ShortenChunk,
 )
+from windrow.scheduler.core.reports import FORMER_BOOTS_MAX
+from windrow.scheduler.core.state import CoreSettings
 
 OTHER_NODE = NodeId("node-b")
 
@@ -206,10 +212,12 @@ def test_a_report_sent_again_changes_nothing(bench: Bench) -> None:
     for _ in range(2):
         bench.report(values_of(order, 0, 5), holds=(order.fence,), seq=7)
     assert len(bench.pick(PutValues)) == 1
+    assert bench.job().time.measured == 5
     bench.report(values_of(order), holds=(order.fence,), seq=8)
     bench.report(values_of(order), holds=(order.fence,), seq=8)
     assert len(bench.pick(PutValues)) == 1
     assert bench.store.jobs[1].values == ranges((0, 10))
+    assert bench.state.tally(TASK).items_done == 10
     bench.drop_rest()
 
 
@@ -532,4 +540,232 @@ def test_a_new_boot_counts_its_reports_anew(bench: Bench) -> None:
     bench.join(boot="boot-2")
     assert bench.report(holds=(order.fence,), boot="boot-2", seq=1).dead == ()
     assert bench.chunk(order).state is ChunkState.LEASED
+    bench.drop_rest()
+
+
+# ── Copies, boots and machines ───────────────────────────────────────────────────────────────────────────────────
+
+
+def hello_of(boot: str = "boot-1", *, seq: int = 0, host: str = "host", holds: tuple[Fence, ...] = ()) -> NodeHello:
+    return NodeHello(
+        NODE, boot, f"name of {NODE}", host, 1, 1, ("default",), tasks=named(TASK), seq=seq, holds=holds
+    )  # fmt: skip
+
+
+def test_a_hello_that_is_counted_outdates_the_reports_before_it(bench: Bench) -> None:
+    order = placed(bench)
+    bench.report(holds=(order.fence,), seq=4)
+    bench.ask(hello_of(seq=6, holds=(order.fence,)))
+    bench.drop_rest()
+    bench.report(seq=5)
+    bench.expect_nothing()
+    assert bench.chunk(order).state is ChunkState.LEASED
+
+
+def test_a_hello_that_is_not_counted_leaves_the_count_as_it_is(bench: Bench) -> None:
+    order = placed(bench)
+    bench.report(holds=(order.fence,), seq=6)
+    bench.ask(hello_of(holds=(order.fence,)))
+    bench.drop_rest()
+    bench.report(seq=5)
+    bench.expect_nothing()
+    assert bench.chunk(order).state is ChunkState.LEASED
+
+
+def test_the_very_hello_that_let_a_node_in_lets_it_in_again_when_it_was_given_up_since(bench: Bench) -> None:
+    bench.ask(hello_of(seq=3))
+    bench.tick(bench.settings.lease_s + 0.3)
+    assert bench.node().state is NodeState.LOST
+    bench.ask(hello_of(seq=3))
+    assert bench.node().state is NodeState.ALIVE
+    bench.drop_rest()
+
+
+def test_the_first_hello_of_a_new_boot_is_no_late_one(bench: Bench) -> None:
+    bench.join()
+    bench.ask(hello_of("boot-2", seq=1))
+    assert bench.node().boot == "boot-2"
+    bench.drop_rest()
+
+
+def test_a_late_hello_is_known_by_the_first_number_of_its_boot_already(bench: Bench) -> None:
+    bench.ask(hello_of(seq=1))
+    bench.ask(hello_of("boot-2", seq=1))
+    bench.ask(hello_of(seq=1))
+    assert bench.node().boot == "boot-2"
+    bench.drop_rest()
+
+
+def test_the_last_few_boots_of_a_node_are_remembered_and_no_more(bench: Bench) -> None:
+    """Invariant 6: bounded everything."""
+    boots = [f"boot-{number}" for number in range(FORMER_BOOTS_MAX + 2)]
+    for boot in boots[:-1]:
+        for seq in (1, 2):
+            bench.ask(hello_of(boot, seq=seq))
+    bench.ask(hello_of(boots[0], seq=2))
+    assert bench.node().boot == boots[-2], "all that were succeeded are known"
+    bench.ask(hello_of(boots[-1], seq=1))
+    assert len(bench.node().former_boots) == FORMER_BOOTS_MAX
+    bench.ask(hello_of(boots[1], seq=2))
+    assert bench.node().boot == boots[-1]
+    bench.drop_rest()
+
+
+def test_what_a_hello_has_named_and_the_report_after_it_does_not_goes_back(bench: Bench) -> None:
+    order = placed(bench)
+    bench.lease(order)
+    bench.restart()
+    bench.join(holds=(order.fence,))
+    bench.report()
+    assert bench.pick(DropChunk) == [DropChunk(order.fence)]
+    bench.drop_rest()
+
+
+def test_a_report_that_is_sent_again_is_a_heartbeat_too(bench: Bench) -> None:
+    order = placed(bench)
+    bench.report(holds=(order.fence,), seq=5)
+    bench.mono += 0.9 * bench.settings.lease_s
+    bench.report(holds=(order.fence,), seq=5)
+    bench.drop_rest()
+    bench.tick(0.9 * bench.settings.lease_s)
+    bench.expect_nothing()
+    assert bench.node().state is NodeState.ALIVE
+
+
+def test_a_node_that_has_left_may_come_back_from_another_machine_at_once(bench: Bench) -> None:
+    bench.join(host="one")
+    bench.ask(NodeBye(NODE, "boot-1"))
+    bench.drop_rest()
+    bench.join(boot="boot-2", host="two")
+
+
+def test_a_daemon_whose_machine_was_renamed_is_no_double_of_itself(bench: Bench) -> None:
+    bench.join(host="one")
+    bench.join(host="two")
+
+
+def test_a_double_is_one_that_was_heard_within_a_few_of_its_own_heartbeats() -> None:
+    bench = Bench(CoreSettings(heartbeat_s=4.0, lease_s=30.0))
+    bench.join(host="one")
+    bench.mono += 9.0
+    assert bench.ask_for(Refused, hello_of("boot-2", host="two")).code == "usage"
+    bench.mono += 2.0
+    bench.join(boot="boot-2", host="two")
+
+
+def test_the_goodbye_of_a_node_that_nobody_knows_is_answered(bench: Bench) -> None:
+    assert bench.ask_for(Accepted, NodeBye(NodeId("stranger"), "b"))
+
+
+def test_a_queue_is_emptied_when_anything_in_it_may_be_of_an_earlier_reign(bench: Bench) -> None:
+    bench.know_item_time(10.0)
+    bench.join()
+    bench.start(JOB, 2)
+    older = bench.place()[0]
+    bench.report(holds=(older.fence,))
+    bench.restart()
+    bench.join(holds=(older.fence,))
+    bench.know_item_time(10.0)
+    bench.start(JobId("job-b"), 1)
+    (newer, *_) = bench.place()
+    bench.lease(older, newer)
+    bench.join(boot="boot-2")
+    assert bench.pick(EmptyNode) == [EmptyNode(NODE)]
+    bench.drop_rest()
+
+
+def test_the_load_of_a_node_is_what_it_last_said_of_it(bench: Bench) -> None:
+    bench.join()
+    load = NodeLoad(cpu_percent=50.0)
+    bench.ask(Report(NODE, "boot-1", 1, load=load))
+    bench.ask(Report(NODE, "boot-1", 2))
+    assert bench.node().load == load
+
+
+# ── What a report does not mean ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_outcomes_of_a_chunk_that_is_not_named_as_held_do_not_free_its_rest(bench: Bench) -> None:
+    order = placed(bench)
+    bench.report(values_of(order, 0, 4))
+    bench.drop_rest()
+    assert bench.chunk(order).remaining == ranges((4, 10))
+
+
+def test_ranges_that_the_chunk_does_not_have_are_given_back_for_nothing(bench: Bench) -> None:
+    order = placed(bench)
+    bench.lease(order)
+    bench.report(released_of(order, (90, 99)), holds=(order.fence,))
+    bench.expect_nothing()
+
+
+def test_a_retry_before_a_final_failure_leaves_the_fence_durably_all_the_same(bench: Bench) -> None:
+    order = placed(bench, options=Options(retries=1, never_retry_on=("Never",), backoff_s=60.0))
+    failures = (ItemFailure(3, FailureKind.ERROR, "E"), ItemFailure(5, FailureKind.ERROR, "Never"))
+    bench.report(ChunkReport(order.fence, JOB, failures=failures), holds=(order.fence,))
+    assert bench.pick_one(ShortenChunk).bounds == (0, 3, 4, 5, 6, 10)
+    bench.drop_rest()
+
+
+def test_a_cancelled_job_counts_as_cancelled_what_failed_or_was_given_back_and_ends(bench: Bench) -> None:
+    order = placed(bench)
+    bench.lease(order)
+    bench.ask(CancelJob(JOB))
+    bench.drop_rest()
+    bench.report(failure_of(order, 3), holds=(order.fence,))
+    assert bench.job().cancelled == ranges((3, 4))
+    bench.report(released_of(order, (0, 3), (4, 10)), holds=(order.fence,))
+    bench.drop_rest()
+    last = bench.store.jobs[1].last
+    assert (last.state, last.cancelled, last.failed) == (JobState.CANCELLED, 10, 0)
+
+
+def test_neighbours_that_fail_together_each_have_attempts_of_their_own(bench: Bench) -> None:
+    order = placed(bench, options=Options(retries=3, backoff_s=0.0))
+    for attempts in (1, 2):
+        failures = tuple(ItemFailure(item, FailureKind.ERROR, "E") for item in (3, 4))
+        bench.report(ChunkReport(order.fence, JOB, failures=failures), holds=(order.fence,))
+        assert bench.job().attempts == {attempts: ranges((3, 5))}
+        bench.report(released_of(order, (0, 10)), holds=(order.fence,))
+        bench.drop_rest()
+        order = next(again for again in bench.place() if again.start <= 3 < again.stop)
+        assert order.start <= 4 < order.stop
+
+
+def test_a_short_pause_before_a_retry_is_a_pause(bench: Bench) -> None:
+    order = placed(bench, options=Options(retries=1, backoff_s=0.8))
+    bench.report(failure_of(order, 3), values_of(order, 0, 3), values_of(order, 4, 10))
+    bench.drop_rest()
+    assert bench.place() == []
+    assert bench.place_one(1.1).start == 3
+
+
+def test_the_first_crash_is_told_as_the_first_attempt(bench: Bench) -> None:
+    order = placed(bench)
+    bench.report(failure_of(order, 4, FailureKind.CRASH), holds=(order.fence,))
+    assert [(put.attempt, put.final) for put in bench.pick(PutFailure)] == [(1, False)]
+    bench.drop_rest()
+
+
+def test_what_became_of_items_and_chunks_is_counted_for_their_task(bench: Bench) -> None:
+    order = placed(bench, options=Options(retries=1, backoff_s=0.0))
+    bench.mono += 2.0
+    bench.report(replace(values_of(order, 0, 3), busy_s=0.5), holds=(order.fence,))
+    bench.report(replace(failure_of(order, 3), busy_s=0.25), holds=(order.fence,))
+    assert (bench.job().time.measured, bench.state.times[TASK].measured) == (4, 1_000_004)
+    final = ChunkReport(order.fence, JOB, failures=(ItemFailure(4, FailureKind.RESULT, "E"),))
+    bench.report(values_of(order, 5, 10), final, holds=(order.fence,))
+    tally = bench.state.tally(TASK)
+    assert (tally.items_done, tally.items_failed, tally.items_retried) == (8, 1, 1)
+    assert (tally.chunks_done, tally.chunks_lost, tally.chunk_s_sum) == (1, 0, pytest.approx(2.0))
+    assert tally.busy_s == pytest.approx(0.75, abs=0.01)
+    bench.drop_rest()
+
+
+def test_items_that_fail_are_measured_as_those_that_do_not(bench: Bench) -> None:
+    order = placed(bench)
+    bench.report(values_of(order, 0, 1), failure_of(order, 1), holds=(order.fence,))
+    one = ChunkReport(order.fence, JOB, (values(2, 3),), (ItemFailure(3, FailureKind.ERROR, "E"),), busy_s=0.1)
+    bench.report(one, holds=(order.fence,))
+    assert bench.job().time.measured == 4
     bench.drop_rest()

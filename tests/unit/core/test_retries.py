@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from windrow.common.messages import ItemFailure
-from windrow.common.options import JobOptions
+from windrow.common.options import JobOptions, OnLost
 from windrow.common.words import FailureKind
 from windrow.scheduler.core.retries import Quarantine, RunAgain, backoff_s, decide_retry
 
@@ -57,3 +57,18 @@ def test_the_same_attempt_is_delayed_the_same_each_time() -> None:
     options = JobOptions()
     assert backoff_s(options, 1, 1, 5) == backoff_s(options, 1, 1, 5)
     assert backoff_s(options, 1, 1, 5) != backoff_s(options, 1, 2, 5)
+
+
+def test_a_crash_with_on_lost_fail_is_final_and_an_error_is_tried_again_as_ever() -> None:
+    """It was running when its worker died, so it must not run twice; one that raised is known to have ended."""
+    options = JobOptions(retries=9, on_lost=OnLost.FAIL)
+    for alone in (False, True):
+        crash = ItemFailure(7, FailureKind.CRASH, "E", alone=alone)
+        assert decide_retry(options, crash, 1, 3) == Quarantine(2)
+    assert isinstance(decide_retry(options, ItemFailure(7, FailureKind.ERROR, "E"), 1, 3), RunAgain)
+
+
+@pytest.mark.parametrize("kind", [FailureKind.CRASH, FailureKind.TIMEOUT])
+def test_what_has_no_type_is_tried_again_whatever_types_the_task_names(kind: FailureKind) -> None:
+    options = JobOptions(retries=1, retry_on=("OSError",))
+    assert isinstance(decide_retry(options, ItemFailure(7, kind, "E", alone=True), 0, 3), RunAgain)

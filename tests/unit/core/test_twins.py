@@ -13,7 +13,7 @@ from windrow.common.words import FailureKind, JobState, NodeId
 from windrow.scheduler.core.commands import Dispatch
 from windrow.scheduler.core.events import BrokerChanged
 from windrow.scheduler.core.info import depths, job_info
-from windrow.scheduler.core.records import DropChunk, PutAttempt, PutFailure
+from windrow.scheduler.core.records import DropChunk, PutAttempt, PutFailure, PutLosses
 
 OTHER = NodeId("node-b")
 IDEMPOTENT = Options(idempotent=True, retries=1)
@@ -85,8 +85,9 @@ def test_the_first_outcome_counts_and_ends_both_fences(bench: Bench, first: int)
 def test_a_twin_that_fails_uses_no_attempt_and_leaves_the_item_to_the_other(bench: Bench, first: int) -> None:
     pair = twins(bench)
     failed, other = pair[first], pair[1 - first]
-    bench.report(failure_of(failed, failed.start), node=failed.node, holds=(failed.fence,))
-    assert [history.final for history in bench.pick(PutFailure)] == [False]
+    said = bench.report(failure_of(failed, failed.start), node=failed.node, holds=(failed.fence,))
+    assert said.dead == (), "it has ended by this very report"
+    assert [(history.attempt, history.final) for history in bench.pick(PutFailure)] == [(1, False)]
     assert bench.pick(PutAttempt) == []
     bench.drop_rest()
     assert not bench.job().pending
@@ -131,6 +132,7 @@ def test_a_twin_that_is_gone_leaves_the_item_to_the_other(bench: Bench, how: str
     order, twin = twins(bench)
     if how == "lost":
         bench.join(OTHER, boot="boot-2")
+        assert bench.pick(PutLosses) == [], "nothing is known against an item that goes on elsewhere"
     elif how == "released":
         bench.report(released_of(twin, (twin.start, twin.stop)), node=OTHER, holds=(twin.fence,))
     else:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.core_bench import JOB, NODE, Bench, tombstone
-from windrow.common.messages import Accepted, ChunkReport, ItemFailure, RetryJob
+from tests.core_bench import JOB, NODE, TASK, Bench, append, tombstone, values_of
+from windrow.common.messages import Accepted, ChunkReport, ItemFailure, NodeBye, RetryJob, StartJob
 from windrow.common.options import Options
 from windrow.common.words import FailureKind, JobState, NodeId
 from windrow.scheduler.core.commands import Dispatch
@@ -158,3 +158,52 @@ def test_ordinary_failures_in_the_same_report_are_taken_as_ever(bench: Bench) ->
     bench.report(ChunkReport(order.fence, JOB, failures=said))
     bench.drop_rest()
     assert bench.job().winding_down
+
+
+def test_the_item_has_left_its_chunk_durably_and_a_restart_does_not_give_it_back(bench: Bench) -> None:
+    bench.know_item_time(0.01)
+    bench.join()
+    bench.join(OTHER)
+    bench.start(JOB, 40)
+    order = next(order for order in bench.place() if order.stop - order.start > 2)
+    bench.report(holds=(order.fence,), node=order.node)
+    failure = ItemFailure(order.start, FailureKind.UNFIT, "windrow.NodeUnfit", WHY)
+    said = ChunkReport(order.fence, JOB, failures=(failure,))
+    bench.report(said, node=order.node, holds=(order.fence,))
+    bench.drop_rest()
+    bench.restart()
+    assert bench.chunk(order).remaining.first.start == order.start + 1
+
+
+def test_a_call_of_a_stream_fails_for_its_caller_and_leaves_no_node_out(bench: Bench) -> None:
+    """A stream has the calls of many: what one of them cannot do there another one can."""
+    bench.know_item_time(10.0)
+    bench.join()
+    bench.join(OTHER)
+    bench.ask(StartJob(JOB, TASK, stream=True))
+    bench.ask(append(JOB, 0, 1))
+    bench.drop_rest()
+    unfit(bench, bench.place_one(), 0)
+    assert bench.pick_one(PutFailure).final
+    assert bench.job().unfit == {}
+    bench.drop_rest()
+
+
+def test_a_job_whose_other_nodes_have_left_waits_for_them_to_come_back(bench: Bench) -> None:
+    started(bench, items=4)
+    here = [order for order in bench.place() if order.node == NODE]
+    unfit(bench, here[0], here[0].start)
+    bench.ask(NodeBye(OTHER, "boot-1"))
+    bench.drop_rest()
+    bench.report(values_of(here[1]))
+    bench.drop_rest()
+    assert not bench.job().winding_down
+
+
+def test_the_same_daemon_saying_hello_again_is_left_out_as_before(bench: Bench) -> None:
+    started(bench, items=100)
+    order = next(order for order in bench.place() if order.node == NODE)
+    unfit(bench, order, order.start)
+    bench.join(NODE)
+    bench.drop_rest()
+    assert list(bench.job().unfit) == [NODE]
