@@ -29,7 +29,9 @@ class NoTree(Exception):
 
 def make_tree(version: str) -> Path:
     """The tree of this version of RabbitMQ; made where it is not there yet, which takes a minute."""
-    suite = SUITES[version]
+    suite = SUITES.get(version)
+    if suite is None:
+        raise NoTree(f"no RabbitMQ {version}: there are {', '.join(SUITES)}")
     tree = CACHE / f"debian-{suite}"
     if tree.exists():
         return tree
