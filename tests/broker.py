@@ -154,15 +154,24 @@ class ContainerBroker:
         )
         self._container.start()
         try:
-            self._host: str = self._container.get_container_host_ip()
-            self._await_answer()
+            # Through loopback where that leads there: the links and proxies of the tests are on it.
+            hosts: list[str] = ["127.0.0.1", self._container.get_container_host_ip()]
+            found: list[str] = []
+            wait_until(
+                lambda: found.extend(host for host in hosts if _answers(self._url_at(host))) or found,
+                START_S, f"RabbitMQ of {image} to answer", poll_s=0.2,
+            )  # fmt: skip
+            self._host = found[0]
         except BaseException:
             self.close()
             raise
 
     @property
     def url(self) -> str:
-        return f"amqp://guest:guest@{self._host}:{self._port}/%2F"
+        return self._url_at(self._host)
+
+    def _url_at(self, host: str) -> str:
+        return f"amqp://guest:guest@{host}:{self._port}/%2F"
 
     def stop(self) -> None:
         self._container.get_wrapped_container().stop(timeout=30)

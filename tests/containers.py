@@ -3,36 +3,48 @@
 from __future__ import annotations
 
 import argparse
+import re
+import signal
 import subprocess
 import sys
 import time
 
 from tests.broker import IMAGE_VARIABLE
 from tests.container_engine import Engine, NoEngine, make_image, running_engine
-from tests.rabbit_tree import SUITES
+from tests.rabbit_tree import ROOT, SUITES
 
-SUITE = ("tests/integration", "tests/contract/test_dispatch.py")
+FOLDERS = ("tests/integration", "tests/contract")
+OF_A_BROKER = re.compile(r"\b(amqp_url|own_broker|make_broker|broker)\b")
 ASK_VERSION = "from tests.broker import make_broker as m; b = m(own=True); print(b.ctl('version').strip()); b.close()"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.containers", description=__doc__)
     parser.add_argument("--versions", default=",".join(SUITES), help=f"with commas between them ({','.join(SUITES)})")
-    parser.add_argument(
-        "pytest", nargs="*", help=f"what pytest is given instead of {' '.join(SUITE)}; put -- before it"
-    )
+    parser.add_argument("pytest", nargs="*", help="what pytest is given instead of all; put -- before it")
     given = parser.parse_args()
+    # Its end must reach the engine, too.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit("ended by SIGTERM"))
     versions = given.versions.split(",")
     if unknown := set(versions) - set(SUITES):
         parser.error(f"no such version: {', '.join(unknown)}; there are {', '.join(SUITES)}")
     try:
         with running_engine() as engine:
-            failed = [version for version in versions if not _passes(engine, version, given.pytest or list(SUITE))]
+            failed = [version for version in versions if not _passes(engine, version, given.pytest or find_suite())]
     except NoEngine as error:
         print(f"test-containers: {error}", file=sys.stderr)
         return 2
     print(f"failed: {', '.join(failed)}" if failed else f"passed on RabbitMQ {' and '.join(versions)}", flush=True)
     return 1 if failed else 0
+
+
+def find_suite() -> list[str]:
+    """What can tell one RabbitMQ from another: every integration and contract test that uses one."""
+    modules = [path for folder in FOLDERS for path in sorted((ROOT / folder).glob("test_*.py"))]
+    return [str(path.relative_to(ROOT)) for path in modules if OF_A_BROKER.search(path.read_text())] + [
+        "-k",
+        "not local",
+    ]
 
 
 def _passes(engine: Engine, version: str, asked: list[str]) -> bool:
