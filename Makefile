@@ -15,12 +15,15 @@ FIRST_SEED ?= 0
 SECONDS := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
 MINUTES ?= 10
 DISPATCH ?= amqp
+BROKERS ?= 1
+RABBITMQ ?=
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: help install demo test test-system check format sim chaos fuzz mutants bench clean rabbitmq system-packages bench-packages
+.PHONY: help install demo test test-system test-containers check format sim chaos fuzz mutants bench clean rabbitmq \
+  system-packages tree-packages container-packages bench-packages
 
 help: ## List the targets.
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(READY) ## Make .venv with Windrow and all that its tests need.
 
@@ -74,8 +77,27 @@ format: $(READY) ## Put the code into shape.
 sim: $(READY) ## Run the simulation alone, on all cores: make sim SEEDS=500 FIRST_SEED=0.
 	$(RUN) -m tests.simulation $(FIRST_SEED) --seeds $(SEEDS)
 
-chaos: $(READY) rabbitmq ## Break processes, links and RabbitMQ at random: make chaos MINUTES=10 DISPATCH=amqp SEED=1.
-	$(RUN) -m tests.chaos --minutes $(MINUTES) --dispatch $(DISPATCH) $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON))
+chaos: $(READY) rabbitmq $(if $(RABBITMQ),tree-packages) ## Break processes, links and RabbitMQ at random: make chaos MINUTES=10 DISPATCH=amqp BROKERS=1 RABBITMQ=4.0 SEED=1.
+	$(RUN) -m tests.chaos --minutes $(MINUTES) --dispatch $(DISPATCH) --brokers $(BROKERS) $(if $(RABBITMQ),--rabbitmq $(RABBITMQ)) \
+	  $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON))
+
+tree-packages:
+	@if ! command -v debootstrap >/dev/null; then \
+	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && $(APT) debootstrap >/dev/null; \
+	  else echo "debootstrap is missing; as root: apt-get install -y --no-install-recommends debootstrap" >&2; exit 1; fi; fi
+
+container-packages:
+	@# Where an engine answers already nothing is missing.
+	@docker info >/dev/null 2>&1 || [ "$$(id -u)" != 0 ] || { \
+	  missing=""; \
+	  command -v dockerd >/dev/null || missing="$$missing docker.io"; \
+	  command -v iptables >/dev/null || missing="$$missing iptables"; \
+	  command -v ip >/dev/null || missing="$$missing iproute2"; \
+	  command -v debootstrap >/dev/null || missing="$$missing debootstrap"; \
+	  if [ -n "$$missing" ]; then apt-get update -qq && $(APT) $$missing >/dev/null; fi; }
+
+test-containers: $(READY) container-packages ## Integration tests on RabbitMQ 3.10 and 4.0 in containers: make test-containers VERSIONS=4.0.
+	$(RUN) -m tests.containers $(if $(VERSIONS),--versions $(VERSIONS))
 
 bench-packages:
 	@missing=""; \
@@ -98,4 +120,4 @@ mutants: $(READY) ## Change the core in small ways and see that a test notices e
 	nice $(RUN) -m tests.mutation $(MODULES)
 
 clean: ## Remove what the targets above have made.
-	rm -rf $(VENV) .bench .venv-fuzz .fuzz build dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf $(VENV) .bench .containers .venv-fuzz .fuzz build dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

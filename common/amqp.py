@@ -19,6 +19,7 @@ import pika.exceptions
 import structlog
 from pika.adapters.asyncio_connection import AsyncioConnection
 
+from windrow.common.broker_urls import split_broker_urls
 from windrow.common.errors import ConfigError
 
 log = structlog.get_logger()
@@ -61,7 +62,10 @@ def parameters_from_url(url: str, *, name: str) -> Any:
     except Exception:  # pika raises whatever urllib, ssl or int() raise
         parameters = None
     if parameters is None or not url.startswith(("amqp://", "amqps://")) or not parameters.host:
-        raise ConfigError("the AMQP URL cannot be read: write amqp://USER:PASSWORD@HOST:5672/VHOST") from None
+        raise ConfigError(
+            "the AMQP URL cannot be read: write amqp://USER:PASSWORD@HOST:5672/VHOST, "
+            "and one for each broker of a cluster with commas between them"
+        ) from None
     if parameters.heartbeat is None:
         parameters.heartbeat = HEARTBEAT_S
     parameters.socket_timeout = SOCKET_TIMEOUT_S
@@ -97,10 +101,15 @@ class PromptConnection(_Connection):  # type: ignore[misc]
 
 
 class AmqpLink:
-    """The state machine of one connection: connecting, open, waiting for the next attempt, stopped."""
+    """The state machine of one connection: connecting, open, waiting for the next attempt, stopped.
+
+    Of a cluster of brokers one is used at a time; the one after it is next when that one is lost or given up.
+    """
 
     def __init__(self, url: str, user: LinkUser, *, name: str, draw: Callable[[], float] = random.random) -> None:
-        self._parameters = parameters_from_url(url, name=name)
+        self._brokers = [parameters_from_url(each, name=name) for each in split_broker_urls(url)]
+        self._at = 0
+        """Which of the brokers it is now."""
         self._user = user
         self._draw = draw
         self._connection: Any = None
@@ -113,8 +122,12 @@ class AmqpLink:
 
     @property
     def address(self) -> str:
-        """Host and port, for people; never the password."""
+        """Host and port of the broker that it is now, for people; never the password."""
         return f"{self._parameters.host}:{self._parameters.port}"
+
+    @property
+    def _parameters(self) -> Any:
+        return self._brokers[self._at]
 
     def start(self) -> None:
         self._running = True
@@ -198,8 +211,10 @@ class AmqpLink:
         if connection is not None:
             self._closing.add(connection)
             _abort(connection)
-        delay_s = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2.0**self._failures) * (0.5 + self._draw() / 2)
-        self._failures = min(self._failures + 1, 16)
+        rounds = min(self._failures // len(self._brokers), 16)
+        delay_s = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2.0**rounds) * (0.5 + self._draw() / 2)
+        self._failures += 1
+        self._at = (self._at + 1) % len(self._brokers)
         self._timer = asyncio.get_running_loop().call_later(delay_s, self._connect)
         self._user.on_lost(reason)
 

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from windrow.common.broker_urls import split_broker_urls
 from windrow.common.limits import NAME_CHARS_MAX
 from windrow.common.redact import redact_url
 
@@ -87,9 +88,13 @@ class _Section(BaseModel):
 def _check_amqp(value: str) -> str:
     if value in {"", "local:"}:
         return ""
-    if not re.fullmatch(r"amqps?://\S+", value):
-        raise ValueError("must be the address of a RabbitMQ, amqp://… or amqps://…, or empty for local:")
-    return value
+    urls = split_broker_urls(value)
+    if any(re.search(r"\s|,$|,[\w+.-]+:(//|$)", url) or not re.match(r"amqps?://.", url) for url in urls):
+        raise ValueError(
+            "must be the address of a RabbitMQ, amqp://… or amqps://…, or one for each broker of a cluster with commas "
+            "between them, or empty for local:"
+        )
+    return ",".join(urls)
 
 
 class ClientSection(_Section):
@@ -113,7 +118,8 @@ class SchedulerSection(_Section):
     port: Port = Field(default=7600, description="a port, 0 to 65535 (0: any free one)")
     http_port: HttpPort = Field(default=7680, description="a port, 0 to 65535 (0: any free one), or off")
     amqp_url: str = Field(
-        default="", description="the address of a RabbitMQ, amqp://… or amqps://…, or empty for local:"
+        default="",
+        description="the address of a RabbitMQ, amqp://… or amqps://…, or several with commas, or empty for local:",
     )
     store_url: str = Field(default="", description="sqlite:///path, or empty for SQLite in the state folder")
     queue_type: Literal["classic", "quorum"] = Field(default="classic", description="classic or quorum")
@@ -169,7 +175,9 @@ class NodeSection(_Section):
     allow: Names = Field(default=(), description="modules whose plain functions may be called")
     allow_commands: bool = Field(default=False, description="true or false")
     amqp_url: str = Field(
-        default="", description="the address of a RabbitMQ, amqp://… or amqps://…, or empty for scheduler.amqp_url"
+        default="",
+        description="the address of a RabbitMQ, amqp://… or amqps://…, or several with commas, or empty for "
+        "scheduler.amqp_url",
     )
     grace_s: Annotated[float, BeforeValidator(_not_bool), Field(ge=0, le=86400, allow_inf_nan=False)] = Field(
         default=30.0, description="seconds, 0 to 86400"

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import pwd
-import secrets
 import shutil
-import signal
-import socket
 import subprocess
-import tempfile
-from pathlib import Path
 from typing import Any, Protocol
 
+from tests.private_broker import (
+    START_S,
+    BrokerCluster,
+    Installation,
+    NoBroker,
+    PrivateBroker,
+    find_installation,
+    free_port,
+    make_installation,
+)
+from tests.rabbit_tree import NoTree
 from tests.waiting import wait_until
 
+__all__ = ["Broker", "BrokerCluster", "NoBroker", "free_port", "make_broker", "make_broker_cluster"]
+
 CURE = "apt-get install -y --no-install-recommends rabbitmq-server"
-_START_S = 60.0
+IMAGE_VARIABLE = "WINDROW_TEST_RABBITMQ_IMAGE"
+VERSION_VARIABLE = "WINDROW_TEST_RABBITMQ"
+ERLANG_FLAGS = "+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none"
 
 
 class Broker(Protocol):
@@ -61,28 +69,39 @@ class Broker(Protocol):
         ...
 
 
-class NoBroker(Exception):
-    """There is no way to a RabbitMQ on this machine."""
-
-
-def make_broker(*, own: bool) -> Broker:
+def make_broker(*, own: bool, version: str = "") -> Broker:
     """The first that can be had; `own`: not the one given by URL, since the test will break it."""
+    version = version or os.environ.get(VERSION_VARIABLE, "")
+    if version:
+        return PrivateBroker(_install(version))
+    image = os.environ.get(IMAGE_VARIABLE, "")
+    if image:
+        if not _docker_answers():
+            raise NoBroker(f"{IMAGE_VARIABLE} is {image}, and no Docker engine answers: start one, or unset it")
+        return ContainerBroker(image)
     given = os.environ.get("WINDROW_TEST_AMQP_URL", "")
     if given and not own:
         return GivenBroker(given)
     if _docker_answers():
         return ContainerBroker()
-    folder = _server_folder()
-    if folder is None:
+    return PrivateBroker(_install())
+
+
+def make_broker_cluster(version: str = "") -> BrokerCluster:
+    """Three private servers."""
+    return BrokerCluster(_install(version or os.environ.get(VERSION_VARIABLE, "")))
+
+
+def _install(version: str = "") -> Installation:
+    if version:
+        try:
+            return make_installation(version)
+        except NoTree as error:
+            raise NoBroker(str(error)) from None
+    installation = find_installation()
+    if installation is None:
         raise NoBroker(f"no RabbitMQ for the tests: run `{CURE}`, start Docker, or set WINDROW_TEST_AMQP_URL")
-    return PrivateBroker(folder)
-
-
-def free_port() -> int:
-    """A TCP port of loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return installation
 
 
 # ── Given ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -122,19 +141,37 @@ def _docker_answers() -> bool:
 class ContainerBroker:
     """A container by testcontainers, on a host port of its own that outlives restarts."""
 
-    def __init__(self) -> None:
-        from testcontainers.community.rabbitmq import RabbitMqContainer
+    def __init__(self, image: str = "rabbitmq:3.13-management") -> None:
+        # Not the RabbitMqContainer of testcontainers: how it waits warns of its own end, and a warning fails a test.
+        from testcontainers.core.container import DockerContainer
 
-        image = os.environ.get("WINDROW_TEST_RABBITMQ_IMAGE", "rabbitmq:3.13-management")
         # A fixed host port: Docker would draw another one at each start.
         self._port = free_port()
-        self._container: Any = RabbitMqContainer(image).with_bind_ports(5672, self._port)
+        self._container: Any = (
+            DockerContainer(image)
+            .with_bind_ports(5672, self._port)
+            .with_env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", ERLANG_FLAGS)
+        )
         self._container.start()
-        self._host: str = self._container.get_container_host_ip()
+        try:
+            # Through loopback where that leads there: the links and proxies of the tests are on it.
+            hosts: list[str] = ["127.0.0.1", self._container.get_container_host_ip()]
+            found: list[str] = []
+            wait_until(
+                lambda: found.extend(host for host in hosts if _answers(self._url_at(host))) or found,
+                START_S, f"RabbitMQ of {image} to answer", poll_s=0.2,
+            )  # fmt: skip
+            self._host = found[0]
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def url(self) -> str:
-        return f"amqp://guest:guest@{self._host}:{self._port}/%2F"
+        return self._url_at(self._host)
+
+    def _url_at(self, host: str) -> str:
+        return f"amqp://guest:guest@{host}:{self._port}/%2F"
 
     def stop(self) -> None:
         self._container.get_wrapped_container().stop(timeout=30)
@@ -150,7 +187,7 @@ class ContainerBroker:
 
     def start(self) -> None:
         self._container.get_wrapped_container().start()
-        wait_until(lambda: _answers(self.url), _START_S, "RabbitMQ in the container to answer", poll_s=0.2)
+        self._await_answer()
 
     def restart(self) -> None:
         self.stop()
@@ -160,7 +197,10 @@ class ContainerBroker:
         self.start()
         for words in (("stop_app",), ("reset",), ("start_app",)):
             self.ctl(*words)
-        wait_until(lambda: _answers(self.url), _START_S, "RabbitMQ in the container to answer", poll_s=0.2)
+        self._await_answer()
+
+    def _await_answer(self) -> None:
+        wait_until(lambda: _answers(self.url), START_S, "RabbitMQ in the container to answer", poll_s=0.2)
 
     def ctl(self, *args: str) -> str:
         code, output = self._container.get_wrapped_container().exec_run(
@@ -183,185 +223,3 @@ def _answers(url: str) -> bool:
     except (pika.exceptions.AMQPError, OSError):
         return False
     return True
-
-
-# ── A private process ────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _server_folder() -> Path | None:
-    """Where rabbitmq-server and rabbitmqctl lie; Debian's wrappers in /usr/sbin insist on paths of their own."""
-    debian = Path("/usr/lib/rabbitmq/bin")
-    if (debian / "rabbitmq-server").exists():
-        return debian
-    found = shutil.which("rabbitmq-server")
-    return Path(found).resolve().parent if found else None
-
-
-class PrivateBroker:
-    """A rabbitmq-server of our own: own folder, ports, epmd and cookie, run as an ordinary user."""
-
-    def __init__(self, folder: Path) -> None:
-        self._bin = folder
-        self._user = _ordinary_user()
-        self._server: subprocess.Popen[bytes] | None = None
-        self._epmd: subprocess.Popen[bytes] | None = None
-        self._base = Path(tempfile.mkdtemp(prefix="windrow-rabbit-"))
-        for name in ("mnesia", "log"):
-            (self._base / name).mkdir()
-        cookie = self._base / ".erlang.cookie"
-        cookie.write_text(secrets.token_hex(16))
-        cookie.chmod(0o400)
-        (self._base / "enabled_plugins").write_text("[].\n")
-        self._own_files()
-        try:
-            self._first_start()
-        except BaseException:
-            self.close()
-            raise
-
-    @property
-    def url(self) -> str:
-        return f"amqp://guest:guest@127.0.0.1:{self._port}/%2F"
-
-    def _first_start(self) -> None:
-        for attempt in range(3):
-            self._port, self._epmd_port, self._dist_port = free_port(), free_port(), free_port()
-            (self._base / "rabbitmq.conf").write_text(
-                f"listeners.tcp.1 = 127.0.0.1:{self._port}\n"
-                "loopback_users = none\n"
-                "vm_memory_high_watermark.absolute = 512MB\n"
-                "disk_free_limit.absolute = 50MB\n"
-            )
-            self._own_files()
-            try:
-                self.start()
-                return
-            except RuntimeError:
-                self.close_processes()
-                if attempt == 2:  # somebody else may take a port between free_port() and the start: twice is enough
-                    raise
-
-    def start(self) -> None:
-        if self._epmd is None:
-            self._epmd = self._spawn(["epmd", "-port", str(self._epmd_port), "-address", "127.0.0.1"], "epmd.out")
-        for log in (self._base / "log").glob("*.log"):
-            log.unlink()
-        self._pid_file.unlink(missing_ok=True)
-        server = self._server = self._spawn([str(self._bin / "rabbitmq-server")], "server.out")
-        wait_until(lambda: self._is_up() or server.poll() is not None, _START_S, "RabbitMQ to start", poll_s=0.05)
-        if server.poll() is not None:
-            raise RuntimeError(f"rabbitmq-server ended at once:\n{(self._base / 'server.out').read_text()[-4000:]}")
-
-    def stop(self) -> None:
-        self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        self._end(signal.SIGKILL)
-
-    def freeze(self) -> None:
-        os.kill(int(self._pid_file.read_text()), signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        os.kill(int(self._pid_file.read_text()), signal.SIGCONT)
-
-    def restart(self) -> None:
-        self.stop()
-        self.start()
-
-    def wipe(self) -> None:
-        self.kill()
-        shutil.rmtree(self._base / "mnesia")
-        (self._base / "mnesia").mkdir()
-        self._own_files()
-        self.start()
-
-    def ctl(self, *args: str) -> str:
-        done = subprocess.run(
-            [*self._as_user(), str(self._bin / "rabbitmqctl"), "-q", *args],
-            env=self._environment(), cwd=self._base, capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
-        if done.returncode:
-            raise RuntimeError(f"rabbitmqctl {' '.join(args)}: {done.stderr or done.stdout}")
-        return done.stdout
-
-    def close(self) -> None:
-        self.close_processes()
-        shutil.rmtree(self._base, ignore_errors=True)
-
-    def close_processes(self) -> None:
-        self.kill()
-        if self._epmd is not None:
-            self._epmd.kill()
-            self._epmd.wait()
-            self._epmd = None
-
-    @property
-    def _pid_file(self) -> Path:
-        return self._base / "pid"
-
-    def _is_up(self) -> bool:
-        logs = (self._base / "log").glob("*.log")
-        return any("Server startup complete" in log.read_text(errors="replace") for log in logs)
-
-    def _end(self, signum: signal.Signals) -> None:
-        server, self._server = self._server, None
-        if server is None:
-            return
-        with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
-            os.kill(int(self._pid_file.read_text()), signum)
-        if signum == signal.SIGTERM:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                server.wait(timeout=30.0)
-        # The session is ours alone: this takes the helpers of the Erlang machine, and all of it after a SIGKILL.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
-
-    def _spawn(self, command: list[str], output: str) -> subprocess.Popen[bytes]:
-        with (self._base / output).open("wb") as sink:
-            return subprocess.Popen(
-                [*self._as_user(), *command], env=self._environment(), cwd=self._base,
-                stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True,
-            )  # fmt: skip
-
-    def _as_user(self) -> list[str]:
-        if self._user is None:
-            return []
-        uid, gid = str(self._user.pw_uid), str(self._user.pw_gid)
-        return ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--"]
-
-    def _own_files(self) -> None:
-        if self._user is not None:
-            for path in (self._base, *self._base.rglob("*")):
-                os.chown(path, self._user.pw_uid, self._user.pw_gid)
-
-    def _environment(self) -> dict[str, str]:
-        base = self._base
-        loopback = "-kernel inet_dist_use_interface {127,0,0,1}"
-        return {
-            "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
-            "HOME": str(base),
-            "LANG": "C.UTF-8",
-            "ERL_EPMD_PORT": str(self._epmd_port),
-            "ERL_EPMD_ADDRESS": "127.0.0.1",
-            "RABBITMQ_NODENAME": "windrow@localhost",
-            "RABBITMQ_DIST_PORT": str(self._dist_port),
-            "RABBITMQ_MNESIA_BASE": str(base / "mnesia"),
-            "RABBITMQ_LOG_BASE": str(base / "log"),
-            "RABBITMQ_CONFIG_FILE": str(base / "rabbitmq.conf"),
-            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
-            "RABBITMQ_ADVANCED_CONFIG_FILE": str(base / "none"),
-            "RABBITMQ_ENABLED_PLUGINS_FILE": str(base / "enabled_plugins"),
-            "RABBITMQ_PID_FILE": str(self._pid_file),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none {loopback}",
-        }
-
-
-def _ordinary_user() -> pwd.struct_passwd | None:
-    """Whom to run as where we are root: RabbitMQ as root would own files of the machine."""
-    if os.geteuid() != 0:
-        return None
-    for name in ("rabbitmq", "nobody"):
-        with contextlib.suppress(KeyError):
-            return pwd.getpwnam(name)
-    raise NoBroker("no ordinary user to run RabbitMQ as: neither `rabbitmq` nor `nobody` exists")

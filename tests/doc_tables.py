@@ -31,7 +31,8 @@ MEANINGS = {
     "scheduler.bind": "Address of the control port and of HTTP. Loopback only, until there are access keys.",
     "scheduler.port": "Control port.",
     "scheduler.http_port": "Port of `/metrics`, `/healthz`, `/readyz`, `/sd` and the first page.",
-    "scheduler.amqp_url": "RabbitMQ that chunks go through; empty: they go to nodes directly (`local:`).",
+    "scheduler.amqp_url": "RabbitMQ that chunks go through; empty: they go to nodes directly (`local:`). "
+    "Of a cluster of brokers all, with commas between them: one is used, and the next when it is lost.",
     "scheduler.store_url": "Where the store is. Today only SQLite is served.",
     "scheduler.queue_type": "Of the node queues. quorum is for clusters of brokers.",
     "scheduler.heartbeat_s": "How often a node reports when it has no news.",

@@ -19,6 +19,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="of faults (10)")
     parser.add_argument("--dispatch", choices=("amqp", "local"), default="amqp", help="a RabbitMQ of its own, or none")
+    parser.add_argument("--brokers", type=int, default=1, help="a cluster of so many, with quorum queues (1: classic)")
+    parser.add_argument("--rabbitmq", default="", help="its version, out of a Debian tree; without: this machine's")
     parser.add_argument("--seed", type=int, help="draws the faults; without it another one each time")
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--slots", type=int, default=2, help="of each node")
@@ -33,7 +35,10 @@ def main() -> int:
         parser.error(f"{given.folder} is there already: name a new folder")
     seed = random.randrange(SEEDS) if given.seed is None else given.seed
     folder = given.folder or Path(tempfile.mkdtemp(prefix="windrow-chaos-"))
-    asked = Asked(seed, given.minutes * 60, given.dispatch, folder.absolute(), given.nodes, given.slots, kinds=kinds)
+    asked = Asked(
+        seed, given.minutes * 60, given.dispatch, folder.absolute(), given.nodes, given.slots,
+        brokers=given.brokers, rabbitmq=given.rabbitmq, kinds=kinds,
+    )  # fmt: skip
     found = run_chaos(asked, lambda text: print(text, flush=True))
     print(show(found), flush=True)
     if given.json is not None:

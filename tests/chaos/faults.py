@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pika
 import psutil
 
-from tests.chaos.plan import Fault
+from tests.chaos.plan import ALL_BROKERS, Fault
 from tests.chaos.site import Site
 
 DELAY_S_MAX = 0.5
@@ -80,7 +80,7 @@ class Saboteur:
             return self._broken_link(fault)
         if fault.target == "queues":
             return self._robbed(fault)
-        if fault.target == "broker":
+        if fault.kind.endswith("broker"):
             return self._broken_broker(fault)
         if fault.kind == "kill worker":
             return self._killed_worker(fault)
@@ -148,21 +148,25 @@ class Saboteur:
 
     @contextlib.contextmanager
     def _broken_broker(self, fault: Fault) -> Generator[None]:
-        broker = self._site.broker
-        assert broker is not None
+        brokers = self._site.brokers
+        assert brokers is not None
+        if fault.kind == "wipe broker":
+            for each in brokers.by_name.values():
+                each.stop()
+            yield
+            start_again(brokers.wipe)
+            return
+        broker = brokers.by_name[fault.target]
         if fault.kind == "freeze broker":
             broker.freeze()
             try:
                 yield
             finally:
                 broker.thaw()
-            return
-        if fault.kind == "wipe broker":
-            broker.stop()
         else:
             broker.kill()
-        yield
-        start_again(broker.wipe if fault.kind == "wipe broker" else broker.start)
+            yield
+            start_again(broker.start)
 
     @contextlib.contextmanager
     def _robbed(self, fault: Fault) -> Generator[None]:
@@ -171,15 +175,16 @@ class Saboteur:
         At the broker's real port; a broker that is being broken itself cannot be robbed.
         """
         site = self._site
-        assert site.broker is not None
+        assert site.brokers is not None
         with contextlib.ExitStack() as healing:
             for name, link in site.links.items():
-                if name.startswith("node-") and name.endswith(">broker") and healing.enter_context(site.claimed(name)):
+                if name.startswith("node-") and ">broker" in name and healing.enter_context(site.claimed(name)):
                     link.cut()
                     healing.callback(link.heal)
             yield
-            if healing.enter_context(site.claimed("broker")):
-                _rob(site.broker.url, site.queues, delete=fault.kind == "delete queues")
+            if healing.enter_context(site.claimed(ALL_BROKERS)):
+                first = next(iter(site.brokers.by_name.values()))
+                _rob(first.url, site.queues, delete=fault.kind == "delete queues")
 
 
 def _rob(url: str, queues: Sequence[str], *, delete: bool) -> None:

@@ -35,8 +35,20 @@ class Asked:
     nodes: int = 3
     slots: int = 2
     gap_s: tuple[float, float] = (1.0, 5.0)
+    brokers: int = 1
+    """On `amqp`: one with classic queues, or a cluster with quorum queues."""
+    rabbitmq: str = ""
+    """Its version; empty: what this machine has."""
     kinds: tuple[str, ...] = ()
     """Only these kinds of faults; empty: all."""
+
+    @property
+    def setup(self) -> str:
+        """For people."""
+        if self.dispatch == "local":
+            return "local:"
+        version = f" {self.rabbitmq}" if self.rabbitmq else ""
+        return f"RabbitMQ{version}" if self.brokers == 1 else f"{self.brokers} clustered RabbitMQ{version}"
 
 
 @dataclass(slots=True)
@@ -57,7 +69,18 @@ class Found:
 
     def as_json(self) -> str:
         facts: dict[str, Any] = {
-            **{name: getattr(self.asked, name) for name in ("seed", "seconds", "dispatch", "nodes", "slots")},
+            **{
+                name: getattr(self.asked, name)
+                for name in (
+                    "seed",
+                    "seconds",
+                    "dispatch",
+                    "brokers",
+                    "rabbitmq",
+                    "nodes",
+                    "slots",
+                )
+            },
             "findings": self.findings,
             "end_s": round(self.end_s, 2),
             "faults": [
@@ -75,9 +98,10 @@ class Found:
 def run_chaos(asked: Asked, say: Callable[[str], None] = print) -> Found:
     """Run it; whatever goes wrong is told in what was found, and nothing is left running."""
     found = Found(asked)
-    say(f"chaos: seed {asked.seed}, dispatch {asked.dispatch}, {asked.seconds:.0f} s of faults, folder {asked.folder}")
+    say(f"chaos: seed {asked.seed}, {asked.setup}, {asked.seconds:.0f} s of faults, folder {asked.folder}")
     site = Site(
-        asked.folder, asked.dispatch, nodes=asked.nodes, slots=asked.slots, clients=CLIENTS, lease_s=LEASE_S
+        asked.folder, asked.dispatch, nodes=asked.nodes, slots=asked.slots, clients=CLIENTS, lease_s=LEASE_S,
+        brokers=asked.brokers, rabbitmq=asked.rabbitmq,
     )  # fmt: skip
     try:
         _run(asked, site, found, say)
@@ -95,7 +119,8 @@ def run_chaos(asked: Asked, say: Callable[[str], None] = print) -> Found:
 def _run(asked: Asked, site: Site, found: Found, say: Callable[[str], None]) -> None:
     plan = draw_plan(
         asked.seed, asked.seconds, asked.dispatch,
-        nodes=asked.nodes, clients=CLIENTS, lease_s=LEASE_S, gap_s=asked.gap_s, only=asked.kinds,
+        nodes=asked.nodes, clients=CLIENTS, brokers=asked.brokers, lease_s=LEASE_S, gap_s=asked.gap_s,
+        only=asked.kinds,
     )  # fmt: skip
     workload = Workload([site.url_for(f"client-{number}") for number in range(CLIENTS)], f"seed-{asked.seed}")
     began_at = time.monotonic()
@@ -177,7 +202,7 @@ def show(found: Found) -> str:
     lines += [text.splitlines()[0] for text in found.ended]
     if found.findings:
         asked = found.asked
-        lines += ["", f"FOUND with seed {asked.seed}, dispatch {asked.dispatch}; everything is in {asked.folder}:"]
+        lines += ["", f"FOUND with seed {asked.seed}, {asked.setup}; everything is in {asked.folder}:"]
         lines += [*found.findings, "", "faults:"]
         lines += [f"{each.began_s:7.1f} to {each.ended_s:7.1f} s  {each.fault}" for each in found.done]
         lines += ["", found.log]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import psutil
 
-from tests.broker import Broker, make_broker
-from tests.chaos.plan import Dispatch, link_names
+from tests.broker import make_broker, make_broker_cluster
+from tests.chaos.plan import ALL_BROKERS, Dispatch, broker_names, link_names
 from tests.chaos.tasks import FOLDER_VARIABLE
 from tests.cluster import Cluster, Daemon
 from tests.link import Link
@@ -22,16 +24,64 @@ LOOK_S = 0.2
 WORKER_MODULE = "windrow.node.worker"
 
 
+class OneBroker(Protocol):
+    """What is done to one RabbitMQ."""
+
+    @property
+    def url(self) -> str: ...
+
+    def stop(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+    def freeze(self) -> None: ...
+
+    def thaw(self) -> None: ...
+
+    def start(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Brokers:
+    """The RabbitMQ of a site, alone or a cluster of several."""
+
+    by_name: Mapping[str, OneBroker]
+    queue_type: str
+    wipe: Callable[[], None]
+    """All of them; they are stopped first."""
+    close: Callable[[], None]
+
+
+def make_brokers(dispatch: Dispatch, count: int, version: str) -> Brokers | None:
+    names = broker_names(dispatch, count)
+    if not names:
+        return None
+    if count == 1:
+        alone = make_broker(own=True, version=version)
+        return Brokers({names[0]: alone}, "classic", alone.wipe, alone.close)
+    cluster = make_broker_cluster(version)
+    return Brokers(dict(zip(names, cluster.members, strict=True)), "quorum", cluster.wipe, cluster.close)
+
+
 class Site:
     """A scheduler, nodes, perhaps a RabbitMQ, and the links between them and to the clients."""
 
     def __init__(
-        self, folder: Path, dispatch: Dispatch, *, nodes: int, slots: int, clients: int, lease_s: float
+        self,
+        folder: Path,
+        dispatch: Dispatch,
+        *,
+        nodes: int,
+        slots: int,
+        clients: int,
+        lease_s: float,
+        brokers: int = 1,
+        rabbitmq: str = "",
     ) -> None:
         self.runs = folder / "runs"
         self.runs.mkdir(parents=True)
         self.links: dict[str, Link] = {}
-        self.broker: Broker | None = None
+        self.brokers: Brokers | None = None
         self.ended: list[str] = []
         """Daemons that ended by themselves, and were started again."""
         self.failed: list[str] = []
@@ -40,7 +90,7 @@ class Site:
         self._claims: set[str] = set()
         self._claims_lock = threading.Lock()
         self._over = threading.Event()
-        self._names = link_names(dispatch, nodes, clients)
+        self._names = link_names(dispatch, nodes, clients, brokers)
         # A daemon dies with the thread that has started it (the kernel takes that for its parent), so those that
         # start them live as long as the site.
         self._scheduler_starter = ThreadPoolExecutor(1, "scheduler-starter")
@@ -49,31 +99,34 @@ class Site:
         self._clearing.callback(self._scheduler_starter.shutdown)
         self._clearing.callback(self._node_starter.shutdown)
         try:
-            self._build(folder / "cluster", dispatch, nodes, slots, lease_s)
+            self.brokers = make_brokers(dispatch, brokers, rabbitmq)
+            self._build(folder / "cluster", nodes, slots, lease_s)
         except BaseException:
             self.kill()
             raise
 
-    def _build(self, folder: Path, dispatch: Dispatch, nodes: int, slots: int, lease_s: float) -> None:
-        if dispatch == "amqp":
-            self.broker = make_broker(own=True)
-            self._clearing.callback(self.broker.close)
-            self._open_links("broker", self.broker.url)
+    def _build(self, folder: Path, nodes: int, slots: int, lease_s: float) -> None:
+        if self.brokers is not None:
+            self._clearing.callback(self.brokers.close)
+            for name, broker in self.brokers.by_name.items():
+                self._open_links(name, broker.url)
         settings = {
             "WINDROW_SCHEDULER__LEASE_S": str(lease_s),
             "WINDROW_SCHEDULER__HEARTBEAT_S": str(lease_s / 6),
             FOLDER_VARIABLE: str(self.runs),
         }
-        url = self._amqp_url("scheduler") if self.broker else "local:"
+        if self.brokers is not None:
+            settings["WINDROW_SCHEDULER__QUEUE_TYPE"] = self.brokers.queue_type
+        url = self._amqp_url("scheduler") if self.brokers else "local:"
         self.cluster = Cluster(folder, amqp_url=url, nodes=0, slots=slots, tasks=[TASKS], settings=settings)
         self._clearing.callback(self.cluster.kill)
         self._open_links("scheduler", self.cluster.url)
         for number in range(nodes):
-            flags = ["--amqp", self._amqp_url(f"node-{number}")] if self.broker else []
+            flags = ["--amqp", self._amqp_url(f"node-{number}", number + 1)] if self.brokers else []
             self.cluster.add_node(url=self.url_for(f"node-{number}"), more_flags=flags)
         for number in range(nodes):
             self.cluster.await_node(number)
-        if self.broker:
+        if self.brokers:
             self.queues = [self.cluster.node_queue(number) for number in range(nodes)]
         self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
         self._keeper.start()
@@ -90,10 +143,15 @@ class Site:
         """Where `client-0` or `node-1` reaches the scheduler."""
         return f"tcp://127.0.0.1:{self.links[f'{who}>scheduler'].port}"
 
-    def _amqp_url(self, who: str) -> str:
-        assert self.broker is not None
-        real, port = self.broker.url, urlsplit(self.broker.url).port
-        return real.replace(f":{port}", f":{self.links[f'{who}>broker'].port}")
+    def _amqp_url(self, who: str, first: int = 0) -> str:
+        """Of all brokers, by the links of this one, which begins with another broker than the others do."""
+        assert self.brokers is not None
+        urls: list[str] = []
+        for name, broker in self.brokers.by_name.items():
+            port = urlsplit(broker.url).port
+            urls.append(broker.url.replace(f":{port}", f":{self.links[f'{who}>{name}'].port}"))
+        first %= len(urls)
+        return ",".join((*urls[first:], *urls[:first]))
 
     def daemon(self, name: str) -> Daemon:
         daemons = {each.name: each for each in (self.cluster.scheduler, *self.cluster.nodes)}
@@ -113,16 +171,17 @@ class Site:
     @contextlib.contextmanager
     def claimed(self, name: str) -> Generator[bool]:
         """Whether nobody else is at it; while this holds nobody else will be."""
+        names = set(self.brokers.by_name) if name == ALL_BROKERS and self.brokers is not None else {name}
         with self._claims_lock:
-            free = name not in self._claims
+            free = not names & self._claims
             if free:
-                self._claims.add(name)
+                self._claims |= names
         try:
             yield free
         finally:
             if free:
                 with self._claims_lock:
-                    self._claims.discard(name)
+                    self._claims -= names
 
     def start(self, daemon: Daemon) -> None:
         """Start a daemon that does not run, as systemd would."""

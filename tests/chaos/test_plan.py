@@ -37,6 +37,16 @@ def test_only_the_kinds_that_are_asked_for_come() -> None:
     assert {fault.kind for fault in faults} == {"kill node"}
 
 
+def test_of_a_cluster_each_broker_is_broken_alone_and_all_are_wiped_together() -> None:
+    faults = draw_plan(1, 600.0, "amqp", nodes=3, clients=2, brokers=3, lease_s=LEASE_S, gap_s=GAP_S)
+    assert {fault.target for fault in faults if fault.kind == "kill broker"} == {"broker-0", "broker-1", "broker-2"}
+    assert {fault.target for fault in faults if fault.kind == "wipe broker"} == {"brokers"}
+    links = link_names("amqp", 3, 2, brokers=3)
+    assert {"scheduler>broker-2", "node-0>broker-1"} < set(links)
+    assert {fault.target for fault in faults if "link" in fault.kind} <= set(links)
+    assert [fault.at_s for fault in faults][:3] == [fault.at_s for fault in plan(1)][:3], "seeds draw the same times"
+
+
 def test_targets_are_what_there_is() -> None:
     nodes = {"node-0", "node-1", "node-2"}
     for fault in plan(3):

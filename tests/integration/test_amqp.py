@@ -195,6 +195,30 @@ def test_cut_connections_lose_and_double_no_end(amqp_url: str) -> None:
     play(scene())
 
 
+def test_a_broker_that_is_lost_or_silent_is_left_for_the_next_address(amqp_url: str) -> None:
+    async def scene() -> None:
+        port = broker_port(amqp_url)
+        async with open_proxy(port) as first, open_proxy(port) as second:
+            urls = ",".join((through(amqp_url, first), through(amqp_url, second)))
+            async with amqp_bench(urls, confirm_timeout_s=0.5) as bench:
+                bench.dispatch.open_node(NODE)
+                bench.dispatch.dispatch(make_message(bench.cluster, NODE, 1))
+                await sent_at_least(bench, 1)
+                first.hold()
+                bench.dispatch.dispatch(make_message(bench.cluster, NODE, 2))
+                await until(lambda: len(bench.unsent()) == 1, 5.0, "the silent broker to be given up")
+                await until(lambda: bench.up, 5.0, "the next one to be used")
+                bench.dispatch.dispatch(make_message(bench.cluster, NODE, 3))
+                await sent_at_least(bench, 2)
+                first.release()
+                second.cut()
+                await until(lambda: len(down_details(bench)) >= 2 and bench.up, 5.0, "the first one to be used again")
+                bench.dispatch.dispatch(make_message(bench.cluster, NODE, 4))
+                await sent_at_least(bench, 3)
+
+    play(scene())
+
+
 def test_a_silent_broker_is_given_up_after_the_confirm_timeout(amqp_url: str) -> None:
     async def scene() -> None:
         async with (

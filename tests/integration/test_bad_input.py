@@ -14,6 +14,7 @@ from typing import Any
 
 import msgpack
 import pika
+import pika.exceptions
 import pytest
 import zmq
 
@@ -353,19 +354,27 @@ def test_foreign_messages_in_a_node_queue_are_refused_counted_and_logged(
 ) -> None:
     queue = cluster.node_queue(0)
     messages = foreign_messages(cluster)
+    expected = len(messages)
     with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
-        channel = connection.channel()
-        channel.confirm_delivery()
         for body, headers in messages:
-            channel.basic_publish("", queue, body, pika.BasicProperties(headers=headers), mandatory=True)
+            with connection.channel() as channel:
+                channel.confirm_delivery()
+                try:
+                    channel.basic_publish("", queue, body, pika.BasicProperties(headers=headers), mandatory=True)
+                except pika.exceptions.ChannelClosedByBroker as error:
+                    # RabbitMQ 4 takes no more than 16 MiB: what is above our limit does not even reach the node.
+                    if len(body) <= MESSAGE_BYTES_MAX or "larger than configured max size" not in str(error):
+                        raise
+                    expected -= 1
+    assert expected >= len(messages) - 1
 
     def refused() -> int:
         load = cluster.node(0).load
         return load.deliveries_refused if load is not None else 0
 
-    wait_until(lambda: refused() == len(messages), PATIENCE_S, f"{len(messages)} deliveries to be refused")
-    assert cluster.metric("windrow_node_deliveries_refused_total") == len(messages)
-    assert cluster.nodes[0].log.read_text().count("action=delivery_refused") == len(messages)
+    wait_until(lambda: refused() == expected, PATIENCE_S, f"{expected} deliveries to be refused")
+    assert cluster.metric("windrow_node_deliveries_refused_total") == expected
+    assert cluster.nodes[0].log.read_text().count("action=delivery_refused") == expected
     job = client.start(tasks.double, range(5000))
     assert list(job.results()) == [2 * x for x in range(5000)]
 

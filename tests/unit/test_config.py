@@ -12,6 +12,7 @@ import pytest
 
 from windrow.cli.settings import node_settings, scheduler_settings
 from windrow.common import config as config_module
+from windrow.common.broker_urls import split_broker_urls
 from windrow.common.config import find_url, load_config
 from windrow.common.errors import ConfigError
 
@@ -99,6 +100,16 @@ def test_passwords_are_not_shown() -> None:
     assert not [value for value in shown.values() if "hunter2" in value]
     assert "hunter2" not in refused({"scheduler.amqp_url": "http://user:hunter2@broker"})
     assert "hunter2" not in refused({"scheduler.store_url": "postgresql://u:hunter2@db/x"})
+
+
+def test_a_cluster_of_brokers_is_several_addresses_and_no_password_of_them_is_shown() -> None:
+    flags = {"scheduler.amqp_url": "amqp://u:hunter2@one/v, amqps://u:hunter2@two:5671/v"}
+    config = load_config(None, flags)
+    assert split_broker_urls(config.scheduler.amqp_url) == ("amqp://u:hunter2@one/v", "amqps://u:hunter2@two:5671/v")
+    shown = {entry.key: entry.value for entry in config.entries()}
+    assert shown["scheduler.amqp_url"] == "amqp://***@one/v,amqps://***@two:5671/v"
+    for wrong in ("amqp://one,http://two", "amqp://one,", "local:,amqp://one", "amqp://one,local:"):
+        assert "must be the address of a RabbitMQ" in refused({"scheduler.amqp_url": wrong})
 
 
 def test_lists_and_labels_come_as_text_or_as_toml(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,6 +117,8 @@ def test_unknown_levels_and_formats_are_refused(level: str, style: str) -> None:
         ("amqp://user:pw@host:5672/v", "amqp://***@host:5672/v"),
         ("amqp://user:p@ss/word@host/v", "amqp://***@host/v"),
         ("see postgresql+psycopg://u:pw@h/d and amqp://u:pw@h", "see postgresql+psycopg://***@h/d and amqp://***@h"),
+        ("amqp://u:p@one:1/v,amqp://u:p,w@two,amqps://u:p@3/", "amqp://***@one:1/v,amqp://***@two,amqps://***@3/"),
+        ("amqp://u:a,amqp://b@one/", "amqp://***@one/"),
         ("https://token@host/x", "https://***@host/x"),
         ("postgresql://h/d?user=u&password=pw&x=1", "postgresql://h/d?user=u&password=***&x=1"),
         ("https://h/a?X-Amz-Credential=A/b&n=1", "https://h/a?X-Amz-Credential=***&n=1"),

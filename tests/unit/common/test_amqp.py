@@ -59,11 +59,11 @@ class User:
 class Scene:
     """A link over fake connections, whose timer fires when the test says."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
         self.made: list[FakeConnection] = []
         self.delays_s: list[float] = []
         self.user = User()
-        self.link = AmqpLink("amqp://u:p@host:1234/", self.user, name="test", draw=lambda: 1.0)
+        self.link = AmqpLink(url, self.user, name="test", draw=lambda: 1.0)
         self._connect: Callable[[], None] | None = None
         monkeypatch.setattr(amqp, "PromptConnection", self._make)
         monkeypatch.setattr(asyncio.get_running_loop(), "call_later", self._later)
@@ -82,10 +82,14 @@ class Scene:
         self._connect()
 
 
-def play(monkeypatch: pytest.MonkeyPatch, act: Callable[[Scene], None]) -> None:
+ONE = "amqp://u:p@host:1234/"
+THREE = "amqp://u:p@one:1/,amqp://u:p@two:2/,amqp://u:p@three:3/"
+
+
+def play(monkeypatch: pytest.MonkeyPatch, act: Callable[[Scene], None], url: str = ONE) -> None:
     async def whole() -> None:
         with monkeypatch.context() as patched:
-            scene = Scene(patched)
+            scene = Scene(patched, url)
             scene.link.start()
             act(scene)
 
@@ -128,6 +132,42 @@ def test_a_connection_that_was_given_up_is_aborted_and_never_heard_again(monkeyp
         assert len(scene.delays_s) == 1
 
     play(monkeypatch, act)
+
+
+def ports(scene: Scene) -> list[int]:
+    return [made.given["parameters"].port for made in scene.made]
+
+
+def test_of_several_brokers_the_next_is_tried_and_only_a_whole_round_in_vain_makes_the_pause_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def act(scene: Scene) -> None:
+        for _ in range(7):
+            scene.made[-1].end(ConnectionRefusedError("refused"))
+            scene.fire()
+        assert ports(scene) == [1, 2, 3, 1, 2, 3, 1, 2]
+        assert scene.delays_s == [0.2, 0.2, 0.2, 0.4, 0.4, 0.4, 0.8]
+        assert scene.user.told[:2] == ["lost: RabbitMQ at one:1: refused", "lost: RabbitMQ at two:2: refused"]
+
+    play(monkeypatch, act, THREE)
+
+
+def test_a_broker_that_is_given_up_or_lost_is_left_for_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def act(scene: Scene) -> None:
+        scene.made[-1].open()
+        scene.link.steady()
+        assert scene.link.address == "one:1"
+        scene.link.rebuild("no confirm")
+        scene.fire()
+        assert scene.link.address == "two:2"
+        scene.made[-1].open()
+        scene.link.steady()
+        scene.made[-1].end(ConnectionResetError("reset"))
+        scene.fire()
+        assert ports(scene) == [1, 2, 3]
+        assert scene.user.told[-1] == "lost: RabbitMQ at two:2: reset"
+
+    play(monkeypatch, act, THREE)
 
 
 def test_time_limits_are_ours_but_a_heartbeat_in_the_url_wins() -> None:
@@ -192,3 +232,9 @@ def test_over_tls_a_message_waits_for_the_loop() -> None:
     connection._output_marshaled_frames([b"method", b"body"])
     connection.send_now()
     assert transport.held == [b"methodbody"]
+
+
+def test_each_of_several_urls_must_be_readable() -> None:
+    with pytest.raises(ConfigError, match="cannot be read") as refused:
+        AmqpLink("amqp://u:p@one/,amqp://u:hidden@two:port/", User(), name="n")
+    assert "hidden" not in str(refused.value)

@@ -21,7 +21,11 @@ from windrow.common.config import Config
 @click.option("--port", metavar="PORT", help="Control port, 7600 by default; 0: any free one.")
 @click.option("--http-port", metavar="PORT", help="HTTP port, 7680 by default; 0: any free one; off: no HTTP.")
 @click.option("--state", metavar="DIR", help="State folder of this scheduler.")
-@click.option("--amqp", metavar="URL", help="RabbitMQ, amqp://user:password@host:port/vhost; without: local:.")
+@click.option(
+    "--amqp",
+    metavar="URL",
+    help="RabbitMQ, amqp://user:password@host:port/vhost, or several with commas; without: local:.",
+)
 @click.option("--store", metavar="URL", help="Store, sqlite:////path/windrow.db; without: in the state folder.")
 @log_level_flag
 def scheduler_command(

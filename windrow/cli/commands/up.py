@@ -32,7 +32,11 @@ from windrow.common.errors import ConfigError, Unreachable, UsageError
 )
 @allow_commands_flag
 @click.option("--state", metavar="DIR", help="State folder; each daemon gets a folder in it.")
-@click.option("--amqp", metavar="URL", help="RabbitMQ, amqp://user:password@host:port/vhost; without: local:.")
+@click.option(
+    "--amqp",
+    metavar="URL",
+    help="RabbitMQ, amqp://user:password@host:port/vhost, or several with commas; without: local:.",
+)
 @click.option("--port", metavar="PORT", help="Control port, 7600 by default; 0: any free one.")
 @click.option("--http-port", metavar="PORT", help="HTTP port, 7680 by default; 0: any free one; off: no HTTP.")
 @worker_memory_flag
