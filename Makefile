@@ -17,7 +17,7 @@ MINUTES ?= 10
 DISPATCH ?= amqp
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: help install demo test test-system check format sim chaos fuzz bench clean rabbitmq system-packages bench-packages
+.PHONY: help install demo test test-system check format sim chaos soak fuzz bench clean rabbitmq system-packages bench-packages
 
 help: ## List the targets.
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ sim: $(READY) ## Run the simulation alone, on all cores: make sim SEEDS=500 FIRS
 chaos: $(READY) rabbitmq ## Break processes, links and RabbitMQ at random: make chaos MINUTES=10 DISPATCH=amqp SEED=1.
 	$(RUN) -m tests.chaos --minutes $(MINUTES) --dispatch $(DISPATCH) $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON))
 
+soak: $(READY) rabbitmq ## Mixed load with restarts for long; all figures must stay flat: make soak MINUTES=60 OUTPUT=.soak.
+	$(RUN) -m tests.soak --minutes $(if $(filter command line,$(origin MINUTES)),$(MINUTES),60) $(if $(OUTPUT),--output $(OUTPUT))
+
 bench-packages:
 	@missing=""; \
 	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
@@ -95,4 +98,4 @@ fuzz: ## Look for bytes that break a decoder, guided by coverage: make fuzz SECO
 	nice .venv-fuzz/bin/python -m tests.fuzz_guided -max_total_time=$(SECONDS)
 
 clean: ## Remove what the targets above have made.
-	rm -rf $(VENV) .bench .venv-fuzz .fuzz build dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf $(VENV) .bench .soak .venv-fuzz .fuzz build dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -14,6 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import Any, Protocol
 
+import psutil
+
 from tests.waiting import wait_until
 
 CURE = "apt-get install -y --no-install-recommends rabbitmq-server"
@@ -54,6 +56,10 @@ class Broker(Protocol):
 
     def ctl(self, *args: str) -> str:
         """`rabbitmqctl ARGS…`; what it printed."""
+        ...
+
+    def memory_bytes(self) -> int | None:
+        """What its process takes; None where that cannot be seen from here."""
         ...
 
     def close(self) -> None:
@@ -101,6 +107,9 @@ class GivenBroker:
 
     def ctl(self, *args: str) -> str:
         raise NotImplementedError(f"no rabbitmqctl {' '.join(args)} on the server of WINDROW_TEST_AMQP_URL")
+
+    def memory_bytes(self) -> int | None:
+        return None
 
     def close(self) -> None:
         pass
@@ -169,6 +178,9 @@ class ContainerBroker:
         if code:
             raise RuntimeError(f"rabbitmqctl {' '.join(args)}: {output.decode(errors='replace')}")
         return str(output.decode())
+
+    def memory_bytes(self) -> int | None:
+        return None
 
     def close(self) -> None:
         self._container.stop()
@@ -283,6 +295,11 @@ class PrivateBroker:
         if done.returncode:
             raise RuntimeError(f"rabbitmqctl {' '.join(args)}: {done.stderr or done.stdout}")
         return done.stdout
+
+    def memory_bytes(self) -> int | None:
+        with contextlib.suppress(OSError, ValueError, psutil.Error):
+            return int(psutil.Process(int(self._pid_file.read_text())).memory_info().rss)
+        return None
 
     def close(self) -> None:
         self.close_processes()

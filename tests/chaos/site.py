@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -26,8 +26,24 @@ class Site:
     """A scheduler, nodes, perhaps a RabbitMQ, and the links between them and to the clients."""
 
     def __init__(
-        self, folder: Path, dispatch: Dispatch, *, nodes: int, slots: int, clients: int, lease_s: float
+        self,
+        folder: Path,
+        dispatch: Dispatch,
+        *,
+        nodes: int,
+        slots: int,
+        clients: int,
+        lease_s: float,
+        linked: bool = True,
+        tasks: Sequence[str] = (TASKS,),
+        settings: Mapping[str, str] | None = None,
+        note_runs: bool = True,
     ) -> None:
+        """`linked` False: daemons and clients are connected without a link between them; `settings`: more of them;
+        `note_runs`: tasks leave a line of each run."""
+        self._tasks = tasks
+        self._settings = dict(settings or {})
+        self._note_runs = note_runs
         self.runs = folder / "runs"
         self.runs.mkdir(parents=True)
         self.links: dict[str, Link] = {}
@@ -40,7 +56,7 @@ class Site:
         self._claims: set[str] = set()
         self._claims_lock = threading.Lock()
         self._over = threading.Event()
-        self._names = link_names(dispatch, nodes, clients)
+        self._names = link_names(dispatch, nodes, clients) if linked else []
         # A daemon dies with the thread that has started it (the kernel takes that for its parent), so those that
         # start them live as long as the site.
         self._scheduler_starter = ThreadPoolExecutor(1, "scheduler-starter")
@@ -62,10 +78,11 @@ class Site:
         settings = {
             "WINDROW_SCHEDULER__LEASE_S": str(lease_s),
             "WINDROW_SCHEDULER__HEARTBEAT_S": str(lease_s / 6),
-            FOLDER_VARIABLE: str(self.runs),
+            **({FOLDER_VARIABLE: str(self.runs)} if self._note_runs else {}),
+            **self._settings,
         }
         url = self._amqp_url("scheduler") if self.broker else "local:"
-        self.cluster = Cluster(folder, amqp_url=url, nodes=0, slots=slots, tasks=[TASKS], settings=settings)
+        self.cluster = Cluster(folder, amqp_url=url, nodes=0, slots=slots, tasks=self._tasks, settings=settings)
         self._clearing.callback(self.cluster.kill)
         self._open_links("scheduler", self.cluster.url)
         for number in range(nodes):
@@ -88,12 +105,13 @@ class Site:
 
     def url_for(self, who: str) -> str:
         """Where `client-0` or `node-1` reaches the scheduler."""
-        return f"tcp://127.0.0.1:{self.links[f'{who}>scheduler'].port}"
+        link = self.links.get(f"{who}>scheduler")
+        return self.cluster.url if link is None else f"tcp://127.0.0.1:{link.port}"
 
     def _amqp_url(self, who: str) -> str:
         assert self.broker is not None
-        real, port = self.broker.url, urlsplit(self.broker.url).port
-        return real.replace(f":{port}", f":{self.links[f'{who}>broker'].port}")
+        real, port, link = self.broker.url, urlsplit(self.broker.url).port, self.links.get(f"{who}>broker")
+        return real if link is None else real.replace(f":{port}", f":{link.port}")
 
     def daemon(self, name: str) -> Daemon:
         daemons = {each.name: each for each in (self.cluster.scheduler, *self.cluster.nodes)}
