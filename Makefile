@@ -19,7 +19,7 @@ BROKERS ?= 1
 RABBITMQ ?=
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: help install demo test test-system test-containers check format sim chaos fuzz mutants bench clean rabbitmq \
+.PHONY: help install demo test test-system test-containers check format sim chaos soak fuzz mutants bench clean rabbitmq \
   system-packages tree-packages container-packages bench-packages
 
 help: ## List the targets.
@@ -99,6 +99,9 @@ container-packages:
 test-containers: $(READY) container-packages ## Integration tests on RabbitMQ 3.10 and 4.0 in containers: make test-containers VERSIONS=4.0.
 	$(RUN) -m tests.containers $(if $(VERSIONS),--versions $(VERSIONS))
 
+soak: $(READY) rabbitmq ## Mixed load with restarts for long; all figures must stay flat: make soak MINUTES=60 OUTPUT=.soak.
+	$(RUN) -m tests.soak --minutes $(if $(filter command line,$(origin MINUTES)),$(MINUTES),60) $(if $(OUTPUT),--output $(OUTPUT))
+
 bench-packages:
 	@missing=""; \
 	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
@@ -120,4 +123,4 @@ mutants: $(READY) ## Change the core in small ways and see that a test notices e
 	nice $(RUN) -m tests.mutation $(MODULES)
 
 clean: ## Remove what the targets above have made.
-	rm -rf $(VENV) .bench .containers .venv-fuzz .fuzz build dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf $(VENV) .bench .soak .containers .venv-fuzz .fuzz build dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

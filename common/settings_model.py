@@ -78,6 +78,7 @@ Names = Annotated[tuple[Name, ...], BeforeValidator(_split)]
 Port = Annotated[int, BeforeValidator(_not_bool), Field(ge=0, le=65535)]
 HttpPort = Annotated[Port | None, BeforeValidator(_off_is_none)]
 Bytes = Annotated[int, BeforeValidator(_bytes_of), Field(ge=0, le=1 << 50)]
+KeptDays = Annotated[float | None, BeforeValidator(_off_is_none), BeforeValidator(_not_bool), Field(gt=0, le=36500)]
 Seconds = Annotated[float, BeforeValidator(_not_bool), Field(gt=0, le=86400, allow_inf_nan=False)]
 
 
@@ -126,6 +127,8 @@ class SchedulerSection(_Section):
     heartbeat_s: Seconds = Field(default=1.0, description="seconds, above 0 to 86400")
     lease_s: Seconds = Field(default=6.0, description="seconds, at least twice heartbeat_s")
     confirm_timeout_s: Seconds = Field(default=5.0, description="seconds, above 0 to 86400")
+    results_kept_days: KeptDays = Field(default=7.0, description="days, above 0 to 36500, or off for ever")
+    failures_kept_days: KeptDays = Field(default=30.0, description="days, above 0 to 36500, or off for ever")
 
     _amqp = field_validator("amqp_url")(_check_amqp)
 

@@ -23,12 +23,13 @@ from windrow.scheduler.core.commands import (
     Settle,
     TellNode,
 )
-from windrow.scheduler.core.events import Asked, Change, DependencyKnown, Event, Recalled, Tick
+from windrow.scheduler.core.events import Asked, Change, DependencyKnown, EndedSeen, Event, Recalled, Tick
 from windrow.scheduler.core.machines import ChunkState
 from windrow.scheduler.core.reactor import apply
-from windrow.scheduler.core.records import PutFailure, PutInput, PutValues, Record, SetJob
+from windrow.scheduler.core.records import PutFailure, PutInput, PutValues, Record, RemoveJob, SetJob, SweepRemoved
 from windrow.scheduler.core.recovery import rebuild
 from windrow.scheduler.core.reports import KEY_ID
+from windrow.scheduler.core.retention import LOOK_EVERY_S, STEP_EVERY_S, STEP_JOBS, kept_since
 from windrow.scheduler.core.state import CoreSettings, State
 from windrow.scheduler.input_cache import InputCache
 from windrow.scheduler.ports import ChunkMessage, Store
@@ -82,6 +83,7 @@ class Engine:
         self._clock = clock
         self._inputs = InputCache()
         self.counts = Counts()
+        self._retention_at = 0.0
         self.state: State = rebuild(store.load(), settings, clock())
 
     def turn(self, changes: Sequence[tuple[int, Change]], news: Sequence[Event]) -> Turn:
@@ -97,6 +99,9 @@ class Engine:
         for ask, change in changes:
             self._recall_for(change, now)
             commands += apply(self.state, Asked(ask, change), now)
+        if now.mono >= self._retention_at:
+            # After the changes and before the tick: what was just recalled for one of them is in the core, and stays.
+            commands += self._look_for_ended(now)
         commands += apply(self.state, Tick(), now)
         done = self._carry_out(commands)
         self.counts.turns += 1
@@ -113,6 +118,18 @@ class Engine:
         # A commit that was made and not answered has not told the dispatch what it settled.
         waiting = [fence for fence, chunk in self.state.chunks.items() if chunk.state is not ChunkState.LEASED]
         self._dispatch.settle_others(frozenset(waiting))
+
+    def _look_for_ended(self, now: Now) -> list[Command]:
+        """One step of letting go what is not kept any more."""
+        before = kept_since(self._settings, now)
+        seen = EndedSeen(self._store.find_ended(before, STEP_JOBS), self._store.has_leftovers())
+        commands = apply(self.state, seen, now)
+        removed = sum(isinstance(command, RemoveJob) for command in commands)
+        if removed:
+            log.info("ended jobs are not kept any more", action="jobs_removed", jobs=removed)
+        busy = any(isinstance(command, SweepRemoved) for command in commands)
+        self._retention_at = now.mono + (STEP_EVERY_S if busy else LOOK_EVERY_S)
+        return commands
 
     def _recall_for(self, change: Change, now: Now) -> None:
         """Fetch what the change speaks of and the core no longer has."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from windrow.common.messages import FailureInfo, InputSlice, JobInfo, ValueRun
-from windrow.common.words import Fence, JobId, NodeId
+from windrow.common.words import Fence, JobId, JobState, NodeId
 from windrow.scheduler.core.events import BrokerChanged, QueueSeen, Sent, Unsent
-from windrow.scheduler.core.records import Record, Snapshot, StoredJob
+from windrow.scheduler.core.records import EndedJob, Record, Snapshot, StoredJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,14 @@ class Store(Protocol):
 
     def find_job_ids(self, prefix: str, limit: int) -> list[JobId]:
         """Ids that begin with `prefix`, streams too; `last` is handled by the caller with list_jobs."""
+        ...
+
+    def find_ended(self, before: Mapping[JobState, float], limit: int) -> tuple[EndedJob, ...]:
+        """Jobs that ended in one of these states before its instant (wall): those that ended first, `limit` of each."""
+        ...
+
+    def has_leftovers(self) -> bool:
+        """Whether removed jobs have left rows that are to be deleted."""
         ...
 
     def find_info(self, job: JobId) -> JobInfo | None:

@@ -47,7 +47,13 @@ def run_scheduler(settings: SchedulerSettings, render_metrics: RenderMetrics | N
 async def _run(settings: SchedulerSettings, store: SqlStore, render_metrics: RenderMetrics | None) -> int:
     control = ControlSocket(settings.bind, settings.port)
     dispatch = _make_dispatch(settings, store)
-    core = CoreSettings(dispatch=dispatch.kind, heartbeat_s=settings.heartbeat_s, lease_s=settings.lease_s)
+    core = CoreSettings(
+        dispatch=dispatch.kind,
+        heartbeat_s=settings.heartbeat_s,
+        lease_s=settings.lease_s,
+        results_kept_s=_seconds(settings.results_kept_days),
+        failures_kept_s=_seconds(settings.failures_kept_days),
+    )
     work = SchedulerLoop(core, store, dispatch, control)
     http = _make_http(settings, work, store, render_metrics)
     http_port = await http.start() if http is not None else None
@@ -75,6 +81,10 @@ async def _run(settings: SchedulerSettings, store: SqlStore, render_metrics: Ren
             await http.stop()
     log.info("the scheduler has stopped", action="scheduler_stopped", exit_code=code)
     return code
+
+
+def _seconds(days: float | None) -> float | None:
+    return None if days is None else days * 86_400.0
 
 
 def _make_dispatch(settings: SchedulerSettings, store: SqlStore) -> Dispatch:

@@ -26,3 +26,7 @@ class SchedulerSettings:
     lease_s: float = 6.0
     confirm_timeout_s: float = 5.0
     """A published chunk that is not confirmed by then goes back to pending."""
+    results_kept_days: float | None = 7.0
+    """How long a job that was done or cancelled is kept; None: for ever."""
+    failures_kept_days: float | None = 30.0
+    """The same of a job that failed."""

@@ -64,6 +64,10 @@ class Broker(Protocol):
         """`rabbitmqctl ARGS…`; what it printed."""
         ...
 
+    def memory_bytes(self) -> int | None:
+        """What its process takes; None where that cannot be seen from here."""
+        ...
+
     def close(self) -> None:
         """Leave nothing behind."""
         ...
@@ -120,6 +124,9 @@ class GivenBroker:
 
     def ctl(self, *args: str) -> str:
         raise NotImplementedError(f"no rabbitmqctl {' '.join(args)} on the server of WINDROW_TEST_AMQP_URL")
+
+    def memory_bytes(self) -> int | None:
+        return None
 
     def close(self) -> None:
         pass
@@ -209,6 +216,9 @@ class ContainerBroker:
         if code:
             raise RuntimeError(f"rabbitmqctl {' '.join(args)}: {output.decode(errors='replace')}")
         return str(output.decode())
+
+    def memory_bytes(self) -> int | None:
+        return None
 
     def close(self) -> None:
         self._container.stop()

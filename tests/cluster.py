@@ -164,14 +164,7 @@ class Cluster:
             self._note_queues()
             self._close_watcher()
             for daemon in running:
-                assert daemon.process is not None
-                daemon.process.terminate()
-                try:
-                    code = daemon.process.wait(STOP_S)
-                except subprocess.TimeoutExpired:
-                    raise AssertionError(f"{daemon.name} did not stop in {STOP_S} s:\n{daemon.last_lines()}") from None
-                assert code == 0, f"{daemon.name} stopped with exit code {code}:\n{daemon.last_lines()}"
-                daemon.process = None
+                self.stop_daemon(daemon)
             left = psutil.wait_procs(family, timeout=10.0)[1]
             assert not left, f"still running after the cluster has stopped: {left}"
         finally:
@@ -214,6 +207,17 @@ class Cluster:
         daemon.family += daemon.children()
         daemon.process.kill()
         daemon.process.wait()
+        daemon.process = None
+
+    def stop_daemon(self, daemon: Daemon) -> None:
+        """SIGTERM; AssertionError where it does not stop in order."""
+        assert daemon.process is not None
+        daemon.process.terminate()
+        try:
+            code = daemon.process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{daemon.name} did not stop in {STOP_S} s:\n{daemon.last_lines()}") from None
+        assert code == 0, f"{daemon.name} stopped with exit code {code}:\n{daemon.last_lines()}"
         daemon.process = None
 
     def _check_runs(self, daemon: Daemon) -> None:

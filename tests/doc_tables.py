@@ -38,6 +38,9 @@ MEANINGS = {
     "scheduler.heartbeat_s": "How often a node reports when it has no news.",
     "scheduler.lease_s": "A node that was not heard for so long loses its chunks to others.",
     "scheduler.confirm_timeout_s": "A published chunk that RabbitMQ has not confirmed by then is placed again.",
+    "scheduler.results_kept_days": "A job that was done or cancelled is kept for so long after its end, then removed "
+    "with all that belongs to it. A `key` is remembered as long as its job.",
+    "scheduler.failures_kept_days": "The same of a job that failed.",
     "node.slots": "Worker processes, each with one item at a time.",
     "node.name": "What people see in lists and logs.",
     "node.queues": "Which queues the node serves: it gets chunks only of jobs in one of them.",

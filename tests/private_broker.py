@@ -16,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from tests.rabbit_tree import make_tree
 from tests.waiting import wait_until
 
@@ -222,6 +224,11 @@ class PrivateBroker:
         if done.returncode:
             raise RuntimeError(f"rabbitmqctl {' '.join(args)}: {done.stderr or done.stdout}")
         return done.stdout
+
+    def memory_bytes(self) -> int | None:
+        with contextlib.suppress(OSError, ValueError, psutil.Error):
+            return int(psutil.Process(int(self._pid_file.read_text())).memory_info().rss)
+        return None
 
     def close(self) -> None:
         self.close_processes()

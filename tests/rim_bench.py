@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from tests.simulation.model_store import ModelStore
 from windrow.common.blocks import slice_block
 from windrow.common.errors import EpochLost, StoreError
 from windrow.common.messages import ANSWERS, FailureInfo, InputSlice, JobInfo, ValueRun
-from windrow.common.words import FailureKind, Fence, JobId, NodeId, Now
+from windrow.common.words import FailureKind, Fence, JobId, JobState, NodeId, Now
 from windrow.scheduler.control import Peer, Request
-from windrow.scheduler.core.records import PutFailure, PutValues, Record, Snapshot, StoredJob
+from windrow.scheduler.core.records import EndedJob, PutFailure, PutValues, Record, Snapshot, StoredJob
 from windrow.scheduler.ports import ChunkMessage, DispatchEvent, Page
 
 Noted = tuple[object, ...]
@@ -55,6 +55,14 @@ class RimStore:
     def find_job_by_key(self, key: str) -> JobId | None:
         self._read()
         return next((job.put.id for job in self.model.jobs.values() if job.put.key == key), None)
+
+    def find_ended(self, before: Mapping[JobState, float], limit: int) -> tuple[EndedJob, ...]:
+        self._read()
+        return self.model.find_ended(before, limit)
+
+    def has_leftovers(self) -> bool:
+        self._read()
+        return self.model.has_leftovers()
 
     def find_job_ids(self, prefix: str, limit: int) -> list[JobId]:
         self._read()

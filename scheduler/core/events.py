@@ -17,7 +17,7 @@ from windrow.common.messages import (
     StartJob,
 )
 from windrow.common.words import Fence, JobId, JobState, NodeId
-from windrow.scheduler.core.records import StoredJob
+from windrow.scheduler.core.records import EndedJob, StoredJob
 
 Change = NodeHello | Report | NodeBye | StartJob | Append | CloseJob | CancelJob | PauseJob | RetryJob | DrainNode
 
@@ -43,6 +43,14 @@ class DependencyKnown:
 
     job: JobId
     state: JobState | None
+
+
+@dataclass(frozen=True, slots=True)
+class EndedSeen:
+    """The store was looked through for jobs that ended long ago; `leftovers`: removed ones have left rows there."""
+
+    jobs: tuple[EndedJob, ...]
+    leftovers: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,4 +96,4 @@ class Tick:
     """Time has passed: expire leases, release due items, plan."""
 
 
-Event = Asked | Recalled | DependencyKnown | Sent | Unsent | BrokerChanged | QueueSeen | ClockGap | Tick
+Event = Asked | Recalled | DependencyKnown | EndedSeen | Sent | Unsent | BrokerChanged | QueueSeen | ClockGap | Tick

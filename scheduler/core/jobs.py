@@ -64,6 +64,7 @@ def on_start_job(state: State, asked: StartJob, now: Now, out: Out) -> Started |
         open=asked.numbers is None,
         state=JobState.PENDING,
         created_wall=now.wall,
+        appended_at=now.mono,
     )
     state.last_job_no = job.no
     enter_job(state, job)
@@ -209,6 +210,7 @@ def on_append(state: State, asked: Append, now: Now, out: Out) -> Appended | Ref
         return Refused("usage", f"a job has at most {JOB_ITEMS_MAX} items")
     job.inputs.add(InputBlock(asked.first, asked.count, len(asked.block), digest))
     job.total = stop
+    job.appended_at = now.mono
     due = _make_pending(state, job, asked.first, stop, asked.delay_s or job.options.delay_s, now)
     out.append(PutInput(job.no, asked.first, asked.count, asked.block, digest, due))
     out.append(job_record(job))

@@ -24,6 +24,7 @@ from windrow.scheduler.core.events import (
     Change,
     ClockGap,
     DependencyKnown,
+    EndedSeen,
     Event,
     QueueSeen,
     Recalled,
@@ -44,6 +45,7 @@ from windrow.scheduler.core.planning import plan
 from windrow.scheduler.core.recovery import recall_job
 from windrow.scheduler.core.releases import ask_for_waiting
 from windrow.scheduler.core.reports import node_record, on_node_bye, on_node_hello, on_report
+from windrow.scheduler.core.retention import on_ended_seen
 from windrow.scheduler.core.state import Out, State
 
 
@@ -73,6 +75,8 @@ def apply(state: State, event: Event, now: Now) -> list[Command]:
             recall_job(state, job, now)
         case DependencyKnown(job_id, end):
             state.ends_known[job_id] = end
+        case EndedSeen(jobs, leftovers):
+            on_ended_seen(state, jobs, now, out, leftovers=leftovers)
     return out
 
 

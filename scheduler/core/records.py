@@ -165,6 +165,21 @@ class DropAttempts:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoveJob:
+    """An ended job is found by nobody any more. Its outcomes, items and failures go by SweepRemoved, bit by bit."""
+
+    no: int
+    id: JobId
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRemoved:
+    """Delete so many rows at most of what removed jobs have left."""
+
+    rows_max: int
+
+
+@dataclass(frozen=True, slots=True)
 class PutNode:
     """A node, known from now on; replaces what was there for the id."""
 
@@ -190,6 +205,8 @@ Record = (
     | PutLosses
     | ReopenItems
     | DropAttempts
+    | RemoveJob
+    | SweepRemoved
     | PutNode
 )
 
@@ -254,6 +271,16 @@ class StoredJob:
     inputs: tuple[StoredInput, ...]
     attempts: tuple[StoredAttempt, ...]
     losses: tuple[StoredLosses, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EndedJob:
+    """A terminal job, as far as it matters to whether it is still kept."""
+
+    no: int
+    id: JobId
+    state: JobState
+    finished_wall: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ def rebuild(snapshot: Snapshot, settings: CoreSettings, now: Now) -> State:
     for stored in snapshot.nodes:
         state.nodes[stored.id] = _node(stored, now)
     for job in snapshot.jobs:
-        enter_job(state, _job_with_outcomes(job))
+        enter_job(state, _job_with_outcomes(job, now))
     single: dict[tuple[JobId, int], Chunk] = {}
     for stored_chunk in snapshot.chunks:
         chunk = _restore_chunk(state, stored_chunk, now)
@@ -47,7 +47,7 @@ def recall_job(state: State, stored: StoredJob, now: Now) -> None:
     """Take a terminal job back in; it leaves again at the next tick unless something was put back to pending."""
     if stored.id in state.jobs:
         return
-    job = _job_with_outcomes(stored)
+    job = _job_with_outcomes(stored, now)
     enter_job(state, job)
     _restore_pending(state, job, stored, now)
     state.leaving_jobs.append(job.id)
@@ -64,7 +64,7 @@ def _node(stored: StoredNode, now: Now) -> Node:
     )
 
 
-def _job_with_outcomes(stored: StoredJob) -> Job:
+def _job_with_outcomes(stored: StoredJob, now: Now) -> Job:
     job = Job(
         no=stored.no,
         id=stored.id,
@@ -79,6 +79,7 @@ def _job_with_outcomes(stored: StoredJob) -> Job:
         open=stored.open,
         state=stored.state,
         created_wall=stored.created_wall,
+        appended_at=now.mono,
         generation=stored.generation,
         reason=stored.reason,
         retried=stored.retried,

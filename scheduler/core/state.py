@@ -44,6 +44,10 @@ class CoreSettings:
     """Work a node is given ahead of each slot, where that is more than one chunk."""
     lost_after_s: float = 3.0
     """A sent chunk that is in no queue and at no node for so long is lost."""
+    results_kept_s: float | None = None
+    """Jobs that were done or cancelled are kept for so long after their end; None: for ever."""
+    failures_kept_s: float | None = None
+    """The same of jobs that failed."""
 
 
 ITEM_TIME_WINDOW_S = 1.0
@@ -87,6 +91,8 @@ class Job:
     open: bool
     state: JobState
     created_wall: float
+    appended_at: float
+    """When items came last (monotonic), in this reign."""
     generation: int = 0
     reason: str = ""
     retried: int = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import Dialect, Select, Table, false, func, select
@@ -13,7 +13,7 @@ from windrow.common.errors import MalformedMessage, StoreDamaged
 from windrow.common.messages import JobInfo, NumberItems
 from windrow.common.options import JobOptions
 from windrow.common.words import TERMINAL_STATES, JobId, JobState
-from windrow.scheduler.core.records import StoredAttempt, StoredInput, StoredJob, StoredLosses
+from windrow.scheduler.core.records import EndedJob, StoredAttempt, StoredInput, StoredJob, StoredLosses
 from windrow.scheduler.store.counts import LiveCounts
 from windrow.scheduler.store.link import Link, Prepared, Row, param, prepare
 from windrow.scheduler.store.schema import ATTEMPT, INPUT, JOB, LOSS, OUTCOME
@@ -50,6 +50,11 @@ class _Statements:
         self.last_no = prepare(dialect, select(func.max(JOB.c.no)))
         self.by_id = prepare(dialect, _select_jobs(_STORED).where(JOB.c.id == param("id")), "id")
         self.seen_by_id = prepare(dialect, _select_jobs(_SEEN).where(JOB.c.id == param("id")), "id")
+        ended = (JOB.c.state == param("state"), JOB.c.finished_wall < param("before"))
+        first = select(JOB.c.no, JOB.c.id, JOB.c.state, JOB.c.finished_wall).where(*ended)
+        self.ended = prepare(
+            dialect, first.order_by(JOB.c.finished_wall).limit(param("rows")), "state", "before", "rows"
+        )
         self.id_by_key = prepare(dialect, select(JOB.c.id).where(JOB.c.key == param("key")), "key")
         self.no_by_id = prepare(dialect, select(JOB.c.no).where(JOB.c.id == param("id")), "id")
         self.ids = prepare(dialect, _select_ids(), "low", "high", "rows")
@@ -135,6 +140,18 @@ class JobReader:
                 self._numbers.clear()
             no = self._numbers[job] = int(found[0][0])
         return no
+
+    def find_ended(self, before: Mapping[JobState, float], limit: int) -> tuple[EndedJob, ...]:
+        """See Store.find_ended."""
+        return tuple(
+            EndedJob(no, JobId(id_), JobState(state), finished_wall)
+            for each, wall in before.items()
+            for no, id_, state, finished_wall in self._link.fetch(self._statements.ended, each.value, wall, limit)
+        )
+
+    def forget(self, job: JobId) -> None:
+        """The job was removed."""
+        self._numbers.pop(job, None)
 
     def find_id_by_key(self, key: str) -> JobId | None:
         found = self._link.fetch(self._statements.id_by_key, key)

@@ -19,7 +19,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_HEAD = "0002"
+SCHEMA_HEAD = "0003"
 """The newest script in `migrations/versions`; a store that is here already is opened without loading Alembic."""
 
 METADATA = MetaData()
@@ -62,8 +62,11 @@ JOB = Table(
     Column("created_wall", Double, nullable=False),
     Column("finished_wall", Double),
     Index("job_by_state", "state", "no"),
-    Index("job_by_finish", "finished_wall"),
+    Index("job_by_end", "state", "finished_wall"),
 )
+
+# Jobs whose row is gone already, and whose other rows are being deleted, a few with each commit.
+REMOVED = Table("removed", METADATA, Column("job_no", Number, primary_key=True, autoincrement=False))
 
 BLOCK = Table(
     "block",

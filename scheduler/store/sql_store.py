@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import delete, select
 
 from windrow.common.errors import EpochLost, StoreError
 from windrow.common.messages import InputSlice, JobInfo
-from windrow.common.words import Fence, JobId, NodeId
-from windrow.scheduler.core.records import Record, Snapshot, StoredChunk, StoredJob, StoredNode
+from windrow.common.words import Fence, JobId, JobState, NodeId
+from windrow.scheduler.core.records import EndedJob, Record, RemoveJob, Snapshot, StoredChunk, StoredJob, StoredNode
 from windrow.scheduler.ports import Page
 from windrow.scheduler.store.counts import LiveCounts
 from windrow.scheduler.store.jobs import JobReader
@@ -89,6 +89,9 @@ class SqlStore:
             raise
         self._trouble = ""
         self._counts.note(records)
+        for record in records:
+            if isinstance(record, RemoveJob):
+                self._jobs.forget(record.id)
 
     def _begin(self) -> None:
         """Start a transaction in which this scheduler reigns."""
@@ -115,6 +118,14 @@ class SqlStore:
 
     def find_job_by_key(self, key: str) -> JobId | None:
         return self._jobs.find_id_by_key(key)
+
+    def find_ended(self, before: Mapping[JobState, float], limit: int) -> tuple[EndedJob, ...]:
+        """Jobs that ended in one of these states before its instant: those that ended first, `limit` of each state."""
+        return self._jobs.find_ended(before, limit)
+
+    def has_leftovers(self) -> bool:
+        """Whether removed jobs have left rows that are to be deleted."""
+        return self._writer.has_leftovers()
 
     def find_job_ids(self, prefix: str, limit: int) -> list[JobId]:
         """Ids that begin with `prefix`, in order."""

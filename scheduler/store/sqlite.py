@@ -32,6 +32,8 @@ _PRAGMAS = (
     # FULL: the log is synced at each commit. NORMAL would lose the newest commits with the power.
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = OFF",
+    # Some builds overwrite all that is deleted, which would write each removed block into the log once more.
+    "PRAGMA secure_delete = FAST",
     f"PRAGMA wal_autocheckpoint = {WAL_PAGES_MAX}",
     f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}",
     f"PRAGMA cache_size = -{CACHE_KIB}",

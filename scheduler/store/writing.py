@@ -30,12 +30,15 @@ from windrow.scheduler.core.records import (
     PutNode,
     PutValues,
     Record,
+    RemoveJob,
     ReopenItems,
     SetJob,
     ShortenChunk,
+    SweepRemoved,
 )
 from windrow.scheduler.store.link import Link, Prepared, Row, param, prepare, prepare_insert
-from windrow.scheduler.store.schema import ATTEMPT, BLOCK, CHUNK, FAILURE, INPUT, JOB, LOSS, NODE, OUTCOME
+from windrow.scheduler.store.schema import ATTEMPT, BLOCK, CHUNK, FAILURE, INPUT, JOB, LOSS, NODE, OUTCOME, REMOVED
+from windrow.scheduler.store.sweeping import Sweeper
 
 _JOB_COLUMNS = (
     "no", "id", "key", "task", "name", "options", "stream", "after", "numbers", "total", "open", "state",
@@ -63,6 +66,8 @@ class _Statements:
 
         fence = (CHUNK.c.epoch == param("at_epoch"), CHUNK.c.counter == param("at_counter"))
         set_job = {name: param(f"to_{name}") for name in _SET_COLUMNS}
+        self.remove_job = prepare(dialect, delete(JOB).where(JOB.c.no == param("at_no")), "at_no")
+        self.put_removed = put(REMOVED, "job_no")
         self.put_job = put(JOB, *_JOB_COLUMNS)
         self.set_job = prepare(
             dialect,
@@ -166,6 +171,7 @@ class Writer:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._statements = _Statements(link.dialect)
+        self._sweeper = Sweeper(link)
         self._next_block = self._first_free(BLOCK.c.id)
         self._next_failure = self._first_free(FAILURE.c.id)
 
@@ -173,12 +179,18 @@ class Writer:
         found = self._link.fetch(prepare(self._link.dialect, select(func.max(column))))
         return int(found[0][0] or 0) + 1
 
+    def has_leftovers(self) -> bool:
+        """Whether SweepRemoved has anything to do."""
+        return self._sweeper.has_leftovers()
+
     def write(self, records: Sequence[Record]) -> None:
         """All records in order. What it leaves behind when it fails must be rolled back by the caller."""
         batch = _Batch(self._link, self._statements, self._next_block, self._next_failure)
         for record in records:
             batch.take(record)
         batch.flush()
+        if batch.sweep_rows:
+            self._sweeper.sweep(batch.sweep_rows)
         self._next_block, self._next_failure = batch.next_block, batch.next_failure
 
 
@@ -190,6 +202,8 @@ class _Batch:
         self._statements = statements
         self.next_block = next_block
         self.next_failure = next_failure
+        self.sweep_rows = 0
+        """To be swept once all else is written."""
         self._takers: dict[type, Callable[[Any], None]] = {
             PutJob: self._put_job,
             SetJob: self._set_job,
@@ -204,6 +218,8 @@ class _Batch:
             PutLosses: self._put_losses,
             ReopenItems: self._reopen_items,
             DropAttempts: self._drop_attempts,
+            RemoveJob: lambda record: self._removed.append((record.no,)),
+            SweepRemoved: self._sweep_removed,
             PutNode: self._put_node,
         }
         self._empty()
@@ -224,6 +240,7 @@ class _Batch:
         self._losses: list[Row] = []
         self._reopened: list[Row] = []
         self._ended: list[Row] = []
+        self._removed: list[Row] = []
         self._nodes: dict[str, Row] = {}
         self._deleting: set[int] = set()
 
@@ -233,6 +250,8 @@ class _Batch:
     def flush(self) -> None:
         run = self._run
         to = self._statements
+        run(to.remove_job, self._removed)
+        run(to.put_removed, self._removed)
         run(to.put_job, self._jobs)
         run(to.set_job, self._job_changes)
         run(to.put_block, self._blocks)
@@ -338,6 +357,9 @@ class _Batch:
     def _drop_attempts(self, drop: DropAttempts) -> None:
         self._deleting.add(drop.no)
         self._ended.append((drop.no,))
+
+    def _sweep_removed(self, sweep: SweepRemoved) -> None:
+        self.sweep_rows += sweep.rows_max
 
     def _put_node(self, node: PutNode) -> None:
         self._nodes[node.id] = (node.id, node.name, node.host, node.drained, node.gone, node.seen_wall)

@@ -60,9 +60,9 @@ def read_runs(folder: Path) -> Runs:
     return runs
 
 
-def find_faults_of(end: JobEnd, runs: Runs, *, losses: int) -> list[str]:
-    """What is wrong with a job that has ended; `losses`: faults that may have cost a node."""
-    work, status, job = BY_NAME[end.work], end.status, end.status.id
+def find_faults_of(end: JobEnd, runs: Runs | None, *, losses: int, works: Mapping[str, Work] = BY_NAME) -> list[str]:
+    """What is wrong with a job that has ended; `losses`: faults that may have cost a node; `runs` None: unknown."""
+    work, status, job = works[end.work], end.status, end.status.id
     wrong: list[str] = []
     if status.total != work.total or len(end.outcomes) != work.total:
         wrong.append(f"has {status.total} items and {len(end.outcomes)} outcomes instead of {work.total}")
@@ -73,12 +73,18 @@ def find_faults_of(end: JobEnd, runs: Runs, *, losses: int) -> list[str]:
         wrong.append(f"its outcomes are {dict(told)}, its counts {status.done} done, {status.cancelled} cancelled")
     wrong += _listed("a wrong outcome", (_judge(work, x, outcome, losses) for x, outcome in enumerate(end.outcomes)))
     wrong += _listed("told", (_judge_telling(x, outcome, end.seen[x]) for x, outcome in enumerate(end.outcomes)))
+    if runs is not None:
+        wrong += _find_faults_of_runs(work, job, end.outcomes, runs)
+    return [f"job {job} ({end.work}): {each}" for each in wrong]
+
+
+def _find_faults_of_runs(work: Work, job: str, outcomes: list[Any], runs: Runs) -> list[str]:
     ran = {x: runs.items[f"{job}/{x}"] for x in range(work.total)}
-    unrun = (x for x, outcome in enumerate(end.outcomes) if _kind(outcome) == "value" and not ran.get(x))
-    wrong += _listed("a value without a run", (f"item {x}" for x in unrun))
+    unrun = (x for x, outcome in enumerate(outcomes) if _kind(outcome) == "value" and not ran.get(x))
+    wrong = _listed("a value without a run", (f"item {x}" for x in unrun))
     if work.once:
         wrong += _listed("ran twice", (f"item {x} ran {times} times" for x, times in ran.items() if times > 1))
-    return [f"job {job} ({end.work}): {each}" for each in wrong]
+    return wrong
 
 
 def find_faults_of_calls(ends: Iterable[CallEnd], runs: Runs, *, losses: int) -> list[str]:
@@ -110,7 +116,13 @@ def _judge(work: Work, number: int, outcome: object, losses: int) -> str:
     if isinstance(outcome, TaskFailed):
         # To be given up with its nodes an item must have been at three that were lost.
         allowed = outcome.kind in work.may_fail and losses >= LOSSES_NEEDED.get(outcome.kind, 0)
-        return "" if allowed else f"item {number} failed: {outcome.kind}, {outcome.type}: {outcome}"
+        return (
+            ""
+            if allowed or (work.must_fail(number) and outcome.kind == "error")
+            else f"item {number} failed: {outcome.kind}, {outcome.type}: {outcome}"
+        )
+    if work.must_fail(number):
+        return f"item {number} came to {outcome!r:.80} and had to fail"
     wanted = work.value(number)
     return "" if outcome == wanted else f"item {number} came to {outcome!r:.80}, not {wanted!r:.80}"
 

@@ -84,13 +84,14 @@ class Saboteur:
             return self._broken_broker(fault)
         if fault.kind == "kill worker":
             return self._killed_worker(fault)
-        return self._killed(fault) if fault.kind.startswith("kill") else self._frozen(fault)
+        return self._frozen(fault) if fault.kind.startswith("freeze") else self._ended(fault)
 
     @contextlib.contextmanager
-    def _killed(self, fault: Fault) -> Generator[None]:
-        daemon = self._site.daemon(fault.target)
+    def _ended(self, fault: Fault) -> Generator[None]:
+        """By SIGKILL, or in order by SIGTERM."""
+        daemon, cluster = self._site.daemon(fault.target), self._site.cluster
         if not self._site.note_end(daemon):
-            self._site.cluster.kill_daemon(daemon)
+            cluster.stop_daemon(daemon) if fault.kind.startswith("stop") else cluster.kill_daemon(daemon)
         yield
         self._site.start(daemon)
 
@@ -163,10 +164,13 @@ class Saboteur:
                 yield
             finally:
                 broker.thaw()
+            return
+        if fault.kind == "stop broker":
+            broker.stop()
         else:
             broker.kill()
-            yield
-            start_again(broker.start)
+        yield
+        start_again(broker.start)
 
     @contextlib.contextmanager
     def _robbed(self, fault: Fault) -> Generator[None]:

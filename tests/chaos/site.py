@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,8 @@ class OneBroker(Protocol):
     def thaw(self) -> None: ...
 
     def start(self) -> None: ...
+
+    def memory_bytes(self) -> int | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,16 @@ class Site:
         lease_s: float,
         brokers: int = 1,
         rabbitmq: str = "",
+        linked: bool = True,
+        tasks: Sequence[str] = (TASKS,),
+        settings: Mapping[str, str] | None = None,
+        note_runs: bool = True,
     ) -> None:
+        """`linked` False: daemons and clients are connected without a link between them; `settings`: more of them;
+        `note_runs`: tasks leave a line of each run."""
+        self._tasks = tasks
+        self._settings = dict(settings or {})
+        self._note_runs = note_runs
         self.runs = folder / "runs"
         self.runs.mkdir(parents=True)
         self.links: dict[str, Link] = {}
@@ -90,7 +101,7 @@ class Site:
         self._claims: set[str] = set()
         self._claims_lock = threading.Lock()
         self._over = threading.Event()
-        self._names = link_names(dispatch, nodes, clients, brokers)
+        self._names = link_names(dispatch, nodes, clients, brokers) if linked else []
         # A daemon dies with the thread that has started it (the kernel takes that for its parent), so those that
         # start them live as long as the site.
         self._scheduler_starter = ThreadPoolExecutor(1, "scheduler-starter")
@@ -113,12 +124,13 @@ class Site:
         settings = {
             "WINDROW_SCHEDULER__LEASE_S": str(lease_s),
             "WINDROW_SCHEDULER__HEARTBEAT_S": str(lease_s / 6),
-            FOLDER_VARIABLE: str(self.runs),
+            **({FOLDER_VARIABLE: str(self.runs)} if self._note_runs else {}),
+            **self._settings,
         }
         if self.brokers is not None:
             settings["WINDROW_SCHEDULER__QUEUE_TYPE"] = self.brokers.queue_type
         url = self._amqp_url("scheduler") if self.brokers else "local:"
-        self.cluster = Cluster(folder, amqp_url=url, nodes=0, slots=slots, tasks=[TASKS], settings=settings)
+        self.cluster = Cluster(folder, amqp_url=url, nodes=0, slots=slots, tasks=self._tasks, settings=settings)
         self._clearing.callback(self.cluster.kill)
         self._open_links("scheduler", self.cluster.url)
         for number in range(nodes):
@@ -141,15 +153,16 @@ class Site:
 
     def url_for(self, who: str) -> str:
         """Where `client-0` or `node-1` reaches the scheduler."""
-        return f"tcp://127.0.0.1:{self.links[f'{who}>scheduler'].port}"
+        link = self.links.get(f"{who}>scheduler")
+        return self.cluster.url if link is None else f"tcp://127.0.0.1:{link.port}"
 
     def _amqp_url(self, who: str, first: int = 0) -> str:
-        """Of all brokers, by the links of this one, which begins with another broker than the others do."""
+        """Of all brokers, by the links of this one if it has any; it begins with another broker than the others do."""
         assert self.brokers is not None
         urls: list[str] = []
         for name, broker in self.brokers.by_name.items():
-            port = urlsplit(broker.url).port
-            urls.append(broker.url.replace(f":{port}", f":{self.links[f'{who}>{name}'].port}"))
+            real, link = broker.url, self.links.get(f"{who}>{name}")
+            urls.append(real if link is None else real.replace(f":{urlsplit(real).port}", f":{link.port}"))
         first %= len(urls)
         return ",".join((*urls[first:], *urls[:first]))
 

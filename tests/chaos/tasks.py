@@ -16,8 +16,10 @@ STRAGGLER_S = 2.0
 
 
 def note_run() -> int:
-    """Write down that the current item runs; its attempt."""
+    """Write down that the current item runs, where there is a folder for it; its attempt."""
     item = current()
+    if FOLDER_VARIABLE not in os.environ:
+        return item.attempt
     # Opened each time: the line is in the kernel, where no SIGKILL reaches it, and nothing is open in between.
     file = os.open(
         Path(os.environ[FOLDER_VARIABLE]) / f"{os.getpid()}.runs", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644

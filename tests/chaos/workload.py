@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -31,22 +31,36 @@ class Followed:
 
 
 class Workload:
-    """A thread for each kind of work; they share the clients in turn."""
+    """A thread for each kind of work, and one for single calls; they share the clients in turn.
 
-    def __init__(self, urls: list[str], key: str) -> None:
+    `on_end` is given each job that has ended, in the thread of its work, and takes note of it instead of `followed`.
+    """
+
+    def __init__(
+        self,
+        urls: list[str],
+        key: str,
+        *,
+        works: Sequence[Work] = WORKS,
+        on_end: Callable[[Client, Followed], None] | None = None,
+    ) -> None:
         self.followed: list[Followed] = []
+        self._on_end = on_end
         self.failed: list[str] = []
         self._clients = [Client(url) for url in urls]
         self._key = key
         self._over = threading.Event()
         self._calls: list[tuple[int, Future[int]]] = []
         self._threads: list[threading.Thread] = []
-        for number, work in enumerate(WORKS):
+        for number, work in enumerate(works):
             client = self._clients[number % len(urls)]
             self._threads.append(
                 threading.Thread(target=self._repeat, args=(work, client), name=work.name, daemon=True)
             )
-        self._threads.append(threading.Thread(target=self._call, args=(self._clients[-1],), name="calls", daemon=True))
+        if on_end is None:
+            self._threads.append(
+                threading.Thread(target=self._call, args=(self._clients[-1],), name="calls", daemon=True)
+            )
         for thread in self._threads:
             thread.start()
 
@@ -54,7 +68,7 @@ class Workload:
         try:
             number = 0
             while not self._over.is_set():
-                self._follow(work, self._start(work, client, f"{self._key}-{work.name}-{number}"))
+                self._follow(work, client, self._start(work, client, f"{self._key}-{work.name}-{number}"))
                 number += 1
         except Exception as error:
             self.failed.append(f"{work.name}: {type(error).__name__}: {error}")
@@ -63,15 +77,18 @@ class Workload:
         """With a key: a start that was cut off goes on where it was."""
         return insist(lambda: client.start(work.task, work.items(), name=work.name, key=key))
 
-    def _follow(self, work: Work, job: Job) -> None:
+    def _follow(self, work: Work, client: Client, job: Job) -> None:
         followed = Followed(work, job.id)
-        self.followed.append(followed)
+        if self._on_end is None:
+            self.followed.append(followed)
         if work.cancelled:
             cancel = threading.Timer(CANCEL_AFTER_S, self._cancel, args=(job,))
             cancel.daemon = True
             cancel.start()
         for index, _ in job.as_completed():
             followed.seen[index] += 1
+        if self._on_end is not None:
+            self._on_end(client, followed)
 
     def _cancel(self, job: Job) -> None:
         try:
@@ -125,9 +142,11 @@ def insist(what: Callable[[], T]) -> T:
 
 def read_ends(client: Client, followed: list[Followed]) -> list[JobEnd]:
     """All jobs as any client can read them when all is over."""
-    ends: list[JobEnd] = []
-    for each in followed:
-        job = client.job(each.job_id)
-        status: JobStatus = job.status()
-        ends.append(JobEnd(each.work.name, status, list(job.results(errors="return")), each.seen))
-    return ends
+    return [read_end(client, each) for each in followed]
+
+
+def read_end(client: Client, followed: Followed) -> JobEnd:
+    """A job that has ended."""
+    job = client.job(followed.job_id)
+    status: JobStatus = job.status()
+    return JobEnd(followed.work.name, status, list(job.results(errors="return")), followed.seen)

@@ -25,6 +25,8 @@ class Work:
     """No item may run twice."""
     cancelled: bool = False
     """It is cancelled midway."""
+    must_fail: Callable[[int], bool] = lambda _: False
+    """Whether the item with this index must come to a failure of one of the kinds above."""
 
 
 def word(number: int) -> str:

@@ -35,6 +35,7 @@ from windrow.scheduler.core.records import (
     PutNode,
     PutValues,
     Record,
+    RemoveJob,
     ReopenItems,
     SetJob,
     ShortenChunk,
@@ -43,6 +44,7 @@ from windrow.scheduler.core.records import (
     StoredInput,
     StoredLosses,
     StoredNode,
+    SweepRemoved,
 )
 from windrow.scheduler.ports import Page, Store
 from windrow.scheduler.store import SqlStore, open_store
@@ -66,6 +68,10 @@ class StoreHarness(Protocol):
 
     def full_disk(self) -> AbstractContextManager[None]:
         """Inside, nothing of any size can be written."""
+        ...
+
+    def count_rows(self) -> int:
+        """Of all that belongs to jobs."""
         ...
 
     def child_environment(self) -> dict[str, str]:
@@ -104,6 +110,13 @@ except WindrowError as error:
         connection.execute("UPDATE cluster SET epoch = epoch + 1")
         connection.commit()
         connection.close()
+
+    def count_rows(self) -> int:
+        connection = sqlite3.connect(self.path)
+        tables = ("job", "input", "outcome", "failure", "block", "removed", "attempt", "loss", "chunk")
+        counts = [connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables]
+        connection.close()
+        return sum(counts)
 
     @contextmanager
     def full_disk(self) -> Generator[None]:
@@ -795,3 +808,130 @@ def test_the_sequence_of_the_newest_outcome_is_known(store: SqlStore) -> None:
     assert store.last_sequence(job_id(1)) == -1
     store.commit([put_values(0, 10)])
     assert store.last_sequence(job_id(1)) == store.read_news(job_id(1), -1, PAGE_BYTES_MAX).next
+
+
+# ── What is not kept any more ────────────────────────────────────────────────────────────────────────────────────
+
+
+def put_ended(no: int, finished_wall: float, state: JobState = JobState.DONE, items: int = 10) -> list[Record]:
+    """A whole job: items in an input block, outcomes in one of their own, and its last item failed."""
+    return [
+        put_job(no, key=f"key {no}", total=items),
+        PutInput(no, 0, items, pack_block(entries(0, items)), b"digest", None),
+        put_values(0, items - 1, no=no),
+        put_failure(items - 1, no=no),
+        set_job(no, state, total=items, done=items - 1, failed=1, finished_wall=finished_wall),
+    ]
+
+
+def test_ended_jobs_are_found_by_state_and_end_the_oldest_first(store: SqlStore) -> None:
+    for no, finished, state in ((1, 30.0, JobState.DONE), (2, 10.0, JobState.DONE), (3, 20.0, JobState.FAILED)):
+        store.commit(put_ended(no, finished, state))
+    store.commit([put_job(4)])
+    found = store.find_ended({JobState.DONE: 100.0, JobState.FAILED: 100.0}, 9)
+    assert [(one.no, one.id, one.state, one.finished_wall) for one in found] == [
+        (2, job_id(2), JobState.DONE, 10.0),
+        (1, job_id(1), JobState.DONE, 30.0),
+        (3, job_id(3), JobState.FAILED, 20.0),
+    ]
+    assert [one.no for one in store.find_ended({JobState.DONE: 100.0, JobState.FAILED: 100.0}, 1)] == [2, 3]
+    assert [one.no for one in store.find_ended({JobState.DONE: 30.0}, 9)] == [2]
+    assert store.find_ended({}, 9) == ()
+
+
+def test_a_removed_job_is_found_by_nobody_and_others_are_as_they_were(store: SqlStore) -> None:
+    store.commit(put_ended(1, 10.0) + put_ended(2, 10.0))
+    assert store.last_sequence(job_id(1)) > 0
+    store.commit([RemoveJob(1, job_id(1))])
+    assert store.find_job(job_id(1)) is None
+    assert store.find_info(job_id(1)) is None
+    assert store.find_job_by_key("key 1") is None
+    assert store.find_job_ids("JOB", 9) == [job_id(2)]
+    assert store.find_ended({JobState.DONE: 100.0}, 9)[0].no == 2
+    assert store.read_results(job_id(1), 0, 10, PAGE_BYTES_MAX) == Page((), (), 0, more=False)
+    assert store.last_sequence(job_id(1)) == -1
+    assert len(seen(store.read_results(job_id(2), 0, 10, PAGE_BYTES_MAX))) == 10
+    assert store.load().last_job_no == 2
+
+
+def test_what_a_removed_job_has_left_is_swept_in_bounded_steps_and_nothing_else(
+    harness: StoreHarness, store: SqlStore
+) -> None:
+    big, items = 1, 60
+    store.commit([put_job(big, total=items)])
+    for item in range(items):
+        last = [put_values(item, item + 1, no=big)] if item % 2 else [put_failure(item, no=big)]
+        store.commit([PutInput(big, item, 1, pack_block([b"x"]), b"d", None), *last])
+    store.commit([set_job(big, JobState.FAILED, total=items, finished_wall=5.0)])
+    store.commit(put_ended(2, 10.0) + put_ended(3, 10.0))
+    whole = harness.count_rows()
+    assert not store.has_leftovers()
+    store.commit([RemoveJob(big, job_id(big)), RemoveJob(2, job_id(2))])
+    before = harness.count_rows()
+    steps = 0
+    while store.has_leftovers():
+        store.commit([SweepRemoved(20)])
+        now = harness.count_rows()
+        # A row with its block counts once.
+        assert before - 2 * 20 <= now < before
+        before, steps = now, steps + 1
+    assert steps >= 5
+    store.commit([SweepRemoved(20)])
+    assert before < whole
+    assert len(seen(store.read_results(job_id(3), 0, 10, PAGE_BYTES_MAX))) == 10
+    assert [each.stop for each in store.read_inputs(job_id(3), 0, 10)] == [10]
+    store.commit([RemoveJob(3, job_id(3)), put_job(4)])
+    while store.has_leftovers():
+        store.commit([SweepRemoved(1)])
+    assert harness.count_rows() == 1
+
+
+def test_a_sweep_goes_on_after_a_restart(harness: StoreHarness, store_factory: Callable[[], SqlStore]) -> None:
+    first = store_factory()
+    first.commit([*put_ended(1, 10.0), put_job(2)])
+    first.commit([RemoveJob(1, job_id(1)), SweepRemoved(1)])
+    first.close()
+    second = store_factory()
+    assert second.has_leftovers()
+    second.commit([SweepRemoved(100)])
+    assert not second.has_leftovers()
+    assert harness.count_rows() == 1
+
+
+def test_a_key_may_be_given_again_in_the_commit_that_removes_its_job(store: SqlStore) -> None:
+    store.commit(put_ended(1, 10.0))
+    store.commit([put_job(2, key="key 1"), RemoveJob(1, job_id(1))])
+    assert store.find_job_by_key("key 1") == job_id(2)
+
+
+def test_the_room_of_removed_jobs_is_used_again(harness: StoreHarness, store: SqlStore) -> None:
+    block = pack_block([bytes(100_000)] * 10)
+
+    def run(no: int) -> None:
+        store.commit([put_job(no), PutValues(no, 0, 10, block, (Range(0, 10),))])
+        store.commit([set_job(no, JobState.DONE, finished_wall=1.0)])
+
+    for no in range(1, 6):
+        run(no)
+    store.checkpoint()
+    size = store.size_bytes()
+    for no in range(6, 26):
+        run(no)
+        store.commit([RemoveJob(no - 5, job_id(no - 5))])
+        while store.has_leftovers():
+            store.commit([SweepRemoved(10)])
+        store.checkpoint()
+    assert store.size_bytes() < size + 3 * len(block)
+
+
+def test_a_sweep_of_large_blocks_ends_sooner(harness: StoreHarness, store: SqlStore) -> None:
+    block = pack_block([bytes(1 << 20)])
+    store.commit([put_job(1), put_job(2)])
+    for item in range(12):
+        store.commit([PutValues(1, item, 1, block, (Range(item, item + 1),))])
+    store.commit([set_job(1, JobState.DONE, finished_wall=1.0)])
+    store.commit([RemoveJob(1, job_id(1))])
+    before = harness.count_rows()
+    store.commit([SweepRemoved(100)])
+    # A row of an outcome and its block for each MiB up to 4.
+    assert harness.count_rows() == before - 2 * 4

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from windrow.common.blocks import check_block, slice_block
 from windrow.common.messages import FailureInfo, InputSlice, JobInfo, ValueRun
@@ -12,6 +12,7 @@ from windrow.common.words import TERMINAL_STATES, FailureKind, Fence, JobId, Job
 from windrow.scheduler.core.records import (
     DropAttempts,
     DropChunk,
+    EndedJob,
     LeaseChunk,
     PutAttempt,
     PutChunk,
@@ -22,6 +23,7 @@ from windrow.scheduler.core.records import (
     PutNode,
     PutValues,
     Record,
+    RemoveJob,
     ReopenItems,
     SetJob,
     ShortenChunk,
@@ -32,6 +34,7 @@ from windrow.scheduler.core.records import (
     StoredJob,
     StoredLosses,
     StoredNode,
+    SweepRemoved,
 )
 from windrow.scheduler.ports import Page
 
@@ -94,6 +97,7 @@ class ModelStore:
         self.chunks: dict[Fence, StoredChunk] = {}
         self.nodes: dict[NodeId, StoredNode] = {}
         self.commits = 0
+        self.leftovers: set[int] = set()
 
     def begin_epoch(self) -> int:
         self.epoch += 1
@@ -186,6 +190,14 @@ class ModelStore:
             case DropAttempts():
                 self.jobs[record.no].attempts.clear()
                 self.jobs[record.no].losses.clear()
+            case RemoveJob():
+                job = self.jobs.pop(record.no)
+                assert job.terminal, "a job that lives was removed"
+                assert record.no < max(self.jobs, default=0), "numbers of jobs would come again"
+                self.leftovers.add(record.no)
+            case SweepRemoved():
+                # Of how many rows a job has been made the model knows nothing: one job a time.
+                self.leftovers.discard(min(self.leftovers, default=0))
             case PutNode():
                 self.nodes[record.id] = StoredNode(
                     record.id, record.name, record.host, record.drained, record.gone, record.seen_wall
@@ -214,6 +226,20 @@ class ModelStore:
 
     def find_job_by_key(self, key: str) -> JobId | None:
         return next((each.put.id for each in self.jobs.values() if each.put.key == key), None)
+
+    def find_ended(self, before: Mapping[JobState, float], limit: int) -> tuple[EndedJob, ...]:
+        found: list[EndedJob] = []
+        for state, wall in before.items():
+            ended = [
+                EndedJob(each.put.no, each.put.id, state, each.last.finished_wall)
+                for each in self.jobs.values()
+                if each.last.state is state and each.last.finished_wall is not None and each.last.finished_wall < wall
+            ]
+            found += sorted(ended, key=lambda one: one.finished_wall)[:limit]
+        return tuple(found)
+
+    def has_leftovers(self) -> bool:
+        return bool(self.leftovers)
 
     def find_info(self, job: JobId) -> JobInfo | None:
         found = next((each for each in self.jobs.values() if each.put.id == job), None)

@@ -29,6 +29,7 @@ from windrow.common.messages import (
 from windrow.common.words import JobId, JobState, NodeId
 from windrow.scheduler.core.events import BrokerChanged, Change
 from windrow.scheduler.core.invariants import check_invariants
+from windrow.scheduler.core.retention import LOOK_EVERY_S, STEP_EVERY_S, STEP_JOBS
 from windrow.scheduler.core.state import CoreSettings
 from windrow.scheduler.engine import Engine, Turn
 
@@ -39,12 +40,12 @@ TASK = "t:work"
 
 
 class Rig:
-    def __init__(self) -> None:
+    def __init__(self, settings: CoreSettings | None = None) -> None:
         self.story: list[Noted] = []
         self.store = RimStore(self.story)
         self.dispatch = RimDispatch(self.story)
         self.clock = HandClock()
-        self.engine = Engine(self.store, self.dispatch, CoreSettings(), self.clock)
+        self.engine = Engine(self.store, self.dispatch, settings or CoreSettings(), self.clock)
         self.engine.turn([], [BrokerChanged(True, "")])
 
     def join(self) -> None:
@@ -249,3 +250,53 @@ def test_a_broken_invariant_is_mended_from_the_store(rig: Rig) -> None:
     rig.engine.check()
     assert rig.engine.state is not before
     check_invariants(rig.engine.state)
+
+
+# ── What is not kept any more ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_ended_jobs_go_in_steps_with_a_pause_between_them_and_looks_are_rare() -> None:
+    rig = Rig(CoreSettings(results_kept_s=100.0))
+    rig.join()
+    for number in range(STEP_JOBS + 10):
+        rig.take(start_job(JobId(f"job-{number:03d}"), items=0))
+    rig.clock.mono += 200.0
+    rig.join()
+    assert len(rig.store.model.jobs) == 10
+    rig.take()
+    assert len(rig.store.model.jobs) == 10, "the next step came without a pause"
+    rig.clock.mono += STEP_EVERY_S
+    rig.take()
+    # The newest stays.
+    assert len(rig.store.model.jobs) == 1
+    while rig.store.has_leftovers():
+        rig.clock.mono += STEP_EVERY_S
+        rig.take()
+    rig.clock.mono += STEP_EVERY_S
+    rig.take()
+    rig.take(start_job(OTHER, items=0))
+    rig.clock.mono += LOOK_EVERY_S / 2
+    rig.take()
+    assert len(rig.store.model.jobs) == 2, "it has looked again at once although there was nothing"
+    rig.clock.mono += LOOK_EVERY_S
+    rig.take()
+    assert len(rig.store.model.jobs) == 1
+
+
+@pytest.mark.parametrize("change", [RetryJob(JOB), start_job(), start_job(JobId("job-c"), key="k")])
+def test_a_job_that_is_asked_for_in_the_turn_that_would_remove_it_stays(change: Change) -> None:
+    rig = Rig(CoreSettings(results_kept_s=100.0))
+    rig.join()
+    rig.take(start_job(key="k", items=0))
+    rig.take(start_job(OTHER, items=0))
+    rig.clock.mono += 200.0
+    rig.take(change)
+    assert rig.store.find_job(JOB) is not None
+
+
+def test_a_store_that_cannot_say_what_has_ended_fails_the_turn(rig: Rig) -> None:
+    rig.join()
+    rig.clock.mono += 2 * LOOK_EVERY_S
+    rig.store.fail_reads = StoreFailed("no")
+    with pytest.raises(StoreFailed):
+        rig.take()

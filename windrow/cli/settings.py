@@ -39,6 +39,8 @@ def scheduler_settings(config: Config) -> SchedulerSettings:
         heartbeat_s=section.heartbeat_s,
         lease_s=section.lease_s,
         confirm_timeout_s=section.confirm_timeout_s,
+        results_kept_days=section.results_kept_days,
+        failures_kept_days=section.failures_kept_days,
     )
 
 

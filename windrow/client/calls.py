@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from windrow.client.failures import ClientClosed, WindrowWarning, task_failed
+from windrow.client.flows import Flow
 from windrow.client.futures import Callbacks, Future, resolve_values
 from windrow.client.ids import draw_id
 from windrow.client.link import Exchange, Link
@@ -31,23 +32,10 @@ LOOK_SECONDS = 0.2
 """How often one who waits here looks whether the scheduler answers at all."""
 
 
-class _Flow:
-    """One stream of this client with what hangs on it. Guarded by the lock of its Calls."""
-
-    def __init__(self, stream: Stream, *, watched: bool) -> None:
-        self.stream = stream
-        self.watched = watched
-        """With futures; else calls that were enqueued, whose outcomes nobody here waits for."""
-        self.futures: dict[int, Future[Any]] = {}
-        self.asking = False
-        """A step of it is with the link."""
-        self.error: WindrowError | None = None
-
-
 class _Step(Exchange):
     """Tells the scheduler the next message of a stream: as much as has gathered by the time the line is free."""
 
-    def __init__(self, calls: Calls, flow: _Flow) -> None:
+    def __init__(self, calls: Calls, flow: Flow) -> None:
         self._calls = calls
         self._flow = flow
 
@@ -82,7 +70,7 @@ class _FlowNews:
 
     outcomes = True
 
-    def __init__(self, calls: Calls, flow: _Flow) -> None:
+    def __init__(self, calls: Calls, flow: Flow) -> None:
         self.job = flow.stream.job
         self.after = -1
         self._calls = calls
@@ -105,9 +93,11 @@ class Calls:
         self._callbacks = callbacks
         self._timeout_s = timeout_s
         self._changed = threading.Condition(threading.Lock())
-        self._flows: dict[tuple[Named, bool], _Flow] = {}
-        self._retired: list[_Flow] = []
-        """Refused ones, until their futures have all been told."""
+        self._flows: dict[tuple[Named, bool], Flow] = {}
+        self._retired: list[Flow] = []
+        """Refused and full ones, until their futures have all been told and they are closed."""
+        self._filled: list[Flow] = []
+        """Full ones that the link is not asked to close yet."""
         self._unsent_bytes = 0
         self._closed = False
         self._refused: WindrowError | None = None
@@ -125,6 +115,8 @@ class Calls:
             idle, flow.asking = not flow.asking, True
         if idle:
             self._link.post(_Step(self, flow))
+        if self._filled:
+            self._close_filled()
         return future
 
     def enqueue(self, named: Named, entry: bytes) -> str:
@@ -135,6 +127,8 @@ class Calls:
             idle, flow.asking = not flow.asking, True
         if idle:
             self._link.post(_Step(self, flow))
+        if self._filled:
+            self._close_filled()
         call_id = f"{flow.stream.job}/{index}"
         with self._changed:
             self._changed.wait_for(lambda: flow.stream.durable > index or flow.error is not None, self._timeout_s)
@@ -208,15 +202,29 @@ class Calls:
         with self._changed:
             self._changed.wait_for(lambda: all(_is_closed(flow) for flow in flows), closing_s)
 
-    def _flow_with_room(self, named: Named, watched: bool) -> _Flow:
+    def _flow_with_room(self, named: Named, watched: bool) -> Flow:
         if self._closed:
             raise ClientClosed("the client was closed and takes no more calls: make a new one")
         if self._unsent_bytes >= UNSENT_BYTES_MAX:
             self._wait_for_room()
         flow = self._flows.get((named, watched))
+        if flow is not None and flow.full and flow.error is None:
+            self._close_full(flow)
+            flow = None
         if flow is None or flow.error is not None:
             flow = self._flows[(named, watched)] = self._new_flow(named, watched)
         return flow
+
+    def _close_full(self, flow: Flow) -> None:
+        flow.stream.close()
+        self._retired = [other for other in [*self._retired, flow] if not other.over]
+        self._filled.append(flow)
+
+    def _close_filled(self) -> None:
+        with self._changed:
+            filled, self._filled = self._filled, []
+        for flow in filled:
+            self._poke(flow)
 
     def _wait_for_room(self) -> None:
         while self._unsent_bytes >= UNSENT_BYTES_MAX:
@@ -227,23 +235,23 @@ class Calls:
                 error = self._link.no_answer()
                 raise type(error)(f"{error}. {self._unsent_bytes >> 20} MiB of calls wait to be sent already")
 
-    def _new_flow(self, named: Named, watched: bool) -> _Flow:
+    def _new_flow(self, named: Named, watched: bool) -> Flow:
         options = named.options()
         delay_s = options.delay_s or 0.0
         if options.delay_s is not None:
             # Each append says it: the delay runs from a call's own acceptance. 0: nothing is laid under.
             options = dataclasses.replace(options, delay_s=0.0)
         start = StartJob(draw_id(), named.task, options=options, stream=True)
-        return _Flow(Stream(start, delay_s=delay_s), watched=watched)
+        return Flow(Stream(start, delay_s=delay_s), watched=watched)
 
-    def _add(self, flow: _Flow, entry: bytes) -> int:
+    def _add(self, flow: Flow, entry: bytes) -> int:
         self._unsent_bytes += len(entry)
         return flow.stream.add(entry)
 
-    def _all(self) -> list[_Flow]:
+    def _all(self) -> list[Flow]:
         return [*self._flows.values(), *self._retired]
 
-    def _poke(self, flow: _Flow) -> None:
+    def _poke(self, flow: Flow) -> None:
         with self._changed:
             idle, flow.asking = not flow.asking, True
         if idle:
@@ -251,7 +259,7 @@ class Calls:
 
     # ── The I/O thread ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def next_message(self, flow: _Flow) -> object | None:
+    def next_message(self, flow: Flow) -> object | None:
         with self._changed:
             message = flow.stream.next_message()
             if message is None:
@@ -259,7 +267,7 @@ class Calls:
                 self._changed.notify_all()
             return message
 
-    def on_answer(self, flow: _Flow, answer: object) -> None:
+    def on_answer(self, flow: Flow, answer: object) -> None:
         with self._changed:
             before = flow.stream.unsent_bytes
             flow.stream.on_answer(answer)
@@ -274,7 +282,7 @@ class Calls:
                 self._link.watch()
         self._link.post(_Step(self, flow))
 
-    def on_error(self, flow: _Flow, error: WindrowError) -> None:
+    def on_error(self, flow: Flow, error: WindrowError) -> None:
         with self._changed:
             closing = flow.stream.durable == flow.stream.total and flow.stream.phase is Phase.OPEN
             self._unsent_bytes -= flow.stream.unsent_bytes
@@ -287,7 +295,7 @@ class Calls:
             self._retire(flow)
         self._fail(lost, error)
 
-    def on_news(self, flow: _Flow, news: News) -> None:
+    def on_news(self, flow: Flow, news: News) -> None:
         for run in news.values:
             values = decode_run(run)
             with self._changed:
@@ -304,7 +312,7 @@ class Calls:
         with self._changed:
             self._changed.notify_all()
 
-    def on_news_lost(self, flow: _Flow, error: WindrowError) -> None:
+    def on_news_lost(self, flow: Flow, error: WindrowError) -> None:
         with self._changed:
             lost = list(flow.futures.values())
             flow.futures.clear()
@@ -312,7 +320,7 @@ class Calls:
             self._retire(flow)
         self._fail(lost, error)
 
-    def _on_over(self, flow: _Flow, news: News) -> None:
+    def _on_over(self, flow: Flow, news: News) -> None:
         """The stream has ended; calls that have no outcome by now get none."""
         with self._changed:
             left = list(flow.futures.values())
@@ -326,12 +334,13 @@ class Calls:
         else:
             self._fail(left, NotFound(f"stream {flow.stream.job} has ended without an outcome for this call"))
 
-    def _retire(self, flow: _Flow) -> None:
-        """Calls to come get a new stream; this one is kept only while it has futures."""
+    def _retire(self, flow: Flow) -> None:
+        """Calls to come get a new stream; this one is kept only while something of it is awaited."""
         for key, other in list(self._flows.items()):
             if other is flow:
                 del self._flows[key]
-        self._retired = [other for other in [*self._retired, flow] if other.futures]
+        retired = dict.fromkeys([*self._retired, flow])
+        self._retired = [other for other in retired if not other.over]
 
     def _fail(self, futures: Iterable[Future[Any]], error: WindrowError) -> None:
         for future in futures:
@@ -340,11 +349,11 @@ class Calls:
             self._changed.notify_all()
 
 
-def _is_finished(flow: _Flow) -> bool:
+def _is_finished(flow: Flow) -> bool:
     return not flow.futures and (flow.error is not None or flow.stream.durable == flow.stream.total)
 
 
-def _is_closed(flow: _Flow) -> bool:
+def _is_closed(flow: Flow) -> bool:
     return flow.error is not None or flow.stream.phase is Phase.CLOSED or flow.stream.total == 0
 
 

@@ -1,0 +1,63 @@
+"""How long the store keeps what has ended, and how it lets go of it: whole jobs, a few at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from windrow.common.words import JobState, Now
+from windrow.scheduler.core.jobs import finish_if_complete
+from windrow.scheduler.core.records import EndedJob, RemoveJob, SweepRemoved
+from windrow.scheduler.core.state import CoreSettings, Job, Out, State, job_record
+
+STEP_JOBS = 50
+"""Jobs that one step removes, of each state."""
+STEP_ROWS = 500
+"""Rows that one step deletes: a few milliseconds of a turn."""
+STEP_EVERY_S = 0.1
+"""From one step to the next while there is something to delete."""
+LOOK_EVERY_S = 5.0
+"""From one look to the next while there is nothing."""
+STREAM_OPEN_S_MAX = 86_400.0
+"""A client closes its streams after an hour, when it makes the next call: one so old has lost its client."""
+STREAM_SILENT_S = 7_200.0
+"""And nothing was appended for so long: of wall clocks that jump nobody is the victim."""
+
+
+def kept_since(settings: CoreSettings, now: Now) -> dict[JobState, float]:
+    """State → jobs that ended in it before this instant (wall) are not kept; a state without one is kept for ever."""
+    found: dict[JobState, float] = {}
+    if settings.results_kept_s is not None:
+        found[JobState.DONE] = found[JobState.CANCELLED] = now.wall - settings.results_kept_s
+    if settings.failures_kept_s is not None:
+        found[JobState.FAILED] = now.wall - settings.failures_kept_s
+    return found
+
+
+def on_ended_seen(state: State, ended: Iterable[EndedJob], now: Now, out: Out, *, leftovers: bool) -> None:
+    """Remove what is not kept any more. What lives, or has a live job after it, stays."""
+    since = kept_since(state.settings, now)
+    over = [job for job in ended if job.state in since and job.finished_wall < since[job.state]]
+    if over:
+        needed = {dependency for job in state.jobs.values() for dependency in job.after}
+        for job in over:
+            # The newest stays until there is a newer one: numbers of jobs go on from the highest in the store.
+            if job.id not in state.jobs and job.id not in needed and job.no != state.last_job_no:
+                out.append(RemoveJob(job.no, job.id))
+                leftovers = True
+    if leftovers:
+        out.append(SweepRemoved(STEP_ROWS))
+    for stream in [job for job in state.jobs.values() if _is_abandoned(job, now)]:
+        stream.open = False
+        out.append(job_record(stream))
+        finish_if_complete(state, stream, now, out)
+
+
+def _is_abandoned(job: Job, now: Now) -> bool:
+    """A stream whose client was killed: it would be open for ever."""
+    return (
+        job.stream
+        and job.open
+        and now.wall - job.created_wall > STREAM_OPEN_S_MAX
+        and now.mono - job.appended_at > STREAM_SILENT_S
+        and not (job.pending or job.delayed or job.chunks)
+    )

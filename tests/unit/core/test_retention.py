@@ -1,0 +1,241 @@
+"""How long ended jobs are kept: to the end of their time, and never shorter."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from tests.core_bench import JOB, WALL_S, Bench, append, failure_of
+from windrow.common.messages import Accepted, CloseJob, RetryJob, Started, StartJob
+from windrow.common.options import Options
+from windrow.common.words import JobId, JobState, Now
+from windrow.scheduler.core.events import EndedSeen, Recalled
+from windrow.scheduler.core.records import EndedJob, RemoveJob, SetJob, SweepRemoved
+from windrow.scheduler.core.retention import (
+    STEP_JOBS,
+    STEP_ROWS,
+    STREAM_OPEN_S_MAX,
+    STREAM_SILENT_S,
+    kept_since,
+)
+from windrow.scheduler.core.state import CoreSettings
+
+DAY_S = 86_400.0
+KEPT = CoreSettings(results_kept_s=7 * DAY_S, failures_kept_s=30 * DAY_S)
+NEWER = JobId("job-newer")
+STREAM = JobId("stream-a")
+
+
+@pytest.fixture
+def bench() -> Bench:
+    """With one node at work, and with what it says of that taken out."""
+    made = Bench(KEPT)
+    made.join()
+    return made
+
+
+def look(bench: Bench, after_s: float = 0.0) -> list[RemoveJob]:
+    """As the engine does it; what was removed. Whatever came of it otherwise waits in `out`."""
+    bench.mono += after_s
+    ended = bench.store.find_ended(kept_since(bench.settings, bench.now), STEP_JOBS)
+    bench.take(EndedSeen(ended, bench.store.has_leftovers()))
+    return bench.pick(RemoveJob)
+
+
+def end(bench: Bench, job: JobId = JOB, **given: object) -> None:
+    bench.start(job, 1, **given)  # type: ignore[arg-type]
+    bench.finish(bench.place_one())
+    bench.tick()
+    bench.drop_rest()
+
+
+def fail(bench: Bench, job: JobId = JOB) -> None:
+    bench.start(job, 1)
+    order = bench.place_one()
+    bench.report(failure_of(order, 0))
+    bench.tick()
+    bench.drop_rest()
+    assert bench.job_state(job) is JobState.FAILED
+
+
+def no_of(bench: Bench, job: JobId) -> int:
+    stored = bench.store.find_job(job)
+    assert stored is not None
+    return stored.no
+
+
+def test_a_done_job_is_removed_when_its_time_is_over_and_not_before(bench: Bench) -> None:
+    end(bench)
+    no = no_of(bench, JOB)
+    end(bench, NEWER)
+    assert look(bench, 7 * DAY_S - 1.0) == []
+    bench.expect_nothing()
+    assert look(bench, 2.0) == [RemoveJob(no, JOB)]
+    bench.expect(SweepRemoved(STEP_ROWS))
+    assert bench.store.find_job(JOB) is None
+
+
+def test_a_failed_job_is_kept_for_longer(bench: Bench) -> None:
+    fail(bench)
+    no = no_of(bench, JOB)
+    end(bench, NEWER)
+    assert look(bench, 29 * DAY_S) == []
+    assert look(bench, DAY_S + 1.0) == [RemoveJob(no, JOB)]
+
+
+def test_nothing_is_removed_where_all_is_kept_for_ever() -> None:
+    bench = Bench(CoreSettings())
+    bench.join()
+    end(bench)
+    fail(bench, NEWER)
+    assert look(bench, 1000 * DAY_S) == []
+    bench.expect_nothing()
+
+
+def test_each_state_that_is_not_an_end_is_kept_for_ever() -> None:
+    assert set(kept_since(KEPT, Now(0.0, WALL_S))) == {JobState.DONE, JobState.CANCELLED, JobState.FAILED}
+
+
+def test_a_job_that_lives_is_never_removed(bench: Bench) -> None:
+    bench.start(JOB, 1)
+    bench.place_one()
+    bench.start(NEWER, 1)
+    assert look(bench, 1000 * DAY_S) == []
+    # Even where the store says that it has ended: it was put back to work since.
+    bench.take(EndedSeen((EndedJob(1, JOB, JobState.DONE, WALL_S),), False))
+    bench.expect_nothing()
+
+
+def test_a_job_that_is_retried_in_the_very_turn_stays(bench: Bench) -> None:
+    fail(bench)
+    end(bench, NEWER)
+    bench.mono += 40 * DAY_S
+    assert isinstance(bench.ask(RetryJob(JOB)), Accepted)
+    bench.drop_rest()
+    seen = EndedJob(1, JOB, JobState.FAILED, WALL_S)
+    bench.take(EndedSeen((seen,), False))
+    assert bench.pick(RemoveJob) == []
+
+
+def test_a_job_that_is_asked_for_by_its_key_in_the_very_turn_stays(bench: Bench) -> None:
+    end(bench, key="nightly")
+    end(bench, NEWER)
+    bench.mono += 40 * DAY_S
+    stored = bench.store.find_job(JOB)
+    assert stored is not None
+    bench.take(Recalled(stored))
+    assert look(bench) == []
+
+
+def test_a_job_is_kept_while_a_live_one_comes_after_it(bench: Bench) -> None:
+    end(bench)
+    no = no_of(bench, JOB)
+    bench.start(NEWER, 1, after=(JOB,))
+    order = bench.place_one()
+    assert look(bench, 8 * DAY_S) == []
+    bench.finish(order)
+    bench.tick()
+    bench.drop_rest()
+    assert look(bench) == [RemoveJob(no, JOB)]
+
+
+def test_the_newest_job_stays_so_that_no_number_comes_twice(bench: Bench) -> None:
+    end(bench)
+    assert look(bench, 8 * DAY_S) == []
+    bench.restart()
+    bench.join(boot="boot-2")
+    bench.drop_rest()
+    assert bench.state.last_job_no == 1
+    bench.start(NEWER, 2)
+    assert bench.job(NEWER).no == 2
+
+
+def test_of_many_jobs_a_few_are_removed_at_a_time_and_leftovers_are_swept_until_there_are_none(bench: Bench) -> None:
+    for number in range(STEP_JOBS + 3):
+        end(bench, JobId(f"job-{number:03d}"))
+    assert len(look(bench, 8 * DAY_S)) == STEP_JOBS
+    assert len(look(bench)) == 2
+    steps = 0
+    while bench.store.has_leftovers():
+        bench.drop_rest()
+        assert look(bench) == []
+        bench.expect(SweepRemoved(STEP_ROWS))
+        steps += 1
+    assert steps
+    assert look(bench) == []
+    bench.expect_nothing()
+
+
+def test_a_key_is_free_again_once_its_job_is_removed(bench: Bench) -> None:
+    end(bench, key="nightly")
+    end(bench, NEWER)
+    look(bench, 8 * DAY_S)
+    bench.drop_rest()
+    again = JobId("job-again")
+    started = bench.ask_for(Started, StartJob(again, "t:work", options=Options(), key="nightly"))
+    bench.drop_rest()
+    assert (started.job, started.existing) == (again, False)
+
+
+# ── Streams that have lost their client ──────────────────────────────────────────────────────────────────────────
+
+
+def open_stream(bench: Bench) -> None:
+    bench.ask_for(Started, StartJob(STREAM, "t:work", stream=True))
+    bench.ask(append(STREAM, 0, 1))
+    bench.drop_rest()
+
+
+def test_a_stream_that_was_left_open_is_closed_after_a_day_and_ends(bench: Bench) -> None:
+    open_stream(bench)
+    bench.finish(bench.place_one())
+    look(bench, STREAM_OPEN_S_MAX - 10.0)
+    bench.expect_nothing()
+    look(bench, 20.0)
+    last = bench.pick(SetJob)[-1]
+    assert (last.state, last.open, last.done) == (JobState.DONE, False, 1)
+    bench.drop_rest()
+
+
+def test_a_stream_with_work_left_is_not_closed(bench: Bench) -> None:
+    open_stream(bench)
+    look(bench, 10 * DAY_S)
+    bench.expect_nothing()
+    assert bench.job(STREAM).open
+
+
+def test_a_stream_that_is_written_to_is_not_closed_however_the_wall_clock_jumps(bench: Bench) -> None:
+    open_stream(bench)
+    bench.finish(bench.place_one())
+    job = bench.job(STREAM)
+    job.created_wall -= 10 * DAY_S
+    look(bench, STREAM_SILENT_S - 10.0)
+    assert job.open
+    look(bench, 20.0)
+    assert not job.open
+    bench.drop_rest()
+
+
+def test_a_job_that_its_starter_has_left_open_is_not_closed(bench: Bench) -> None:
+    bench.ask_for(Started, StartJob(JOB, "t:work"))
+    bench.drop_rest()
+    look(bench, 10 * DAY_S)
+    bench.expect_nothing()
+    said = bench.ask(CloseJob(JOB, 0))
+    assert isinstance(said, Accepted)
+    bench.drop_rest()
+
+
+def test_settings_without_one_of_the_two_keep_that_for_ever() -> None:
+    now = Now(0.0, WALL_S)
+    assert set(kept_since(dataclasses.replace(KEPT, results_kept_s=None), now)) == {JobState.FAILED}
+    assert set(kept_since(dataclasses.replace(KEPT, failures_kept_s=None), now)) == {JobState.DONE, JobState.CANCELLED}
+
+
+def test_what_the_store_names_too_early_is_kept_all_the_same(bench: Bench) -> None:
+    end(bench)
+    end(bench, NEWER)
+    seen = EndedJob(no_of(bench, JOB), JOB, JobState.DONE, bench.now.wall - 7 * DAY_S + 1.0)
+    bench.take(EndedSeen((seen,), False))
+    bench.expect_nothing()
