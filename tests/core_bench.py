@@ -63,6 +63,7 @@ class Bench:
     def __init__(self, settings: CoreSettings | None = None, *, broker_up: bool = True) -> None:
         self.settings = settings or CoreSettings()
         self.mono = 100.0
+        self.wall_offset_s = WALL_S
         self.store = ModelStore()
         self.store.begin_epoch()
         self.out: list[Command] = []
@@ -76,7 +77,7 @@ class Bench:
 
     @property
     def now(self) -> Now:
-        return Now(self.mono, WALL_S + self.mono)
+        return Now(self.mono, self.wall_offset_s + self.mono)
 
     def take(self, event: Event) -> None:
         """One event; its commands are committed and then wait in `out`."""

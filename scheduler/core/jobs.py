@@ -176,11 +176,11 @@ def forget_job(state: State, job: Job) -> None:
 
 
 def _make_pending(state: State, job: Job, start: int, stop: int, delay_s: float, now: Now) -> float | None:
-    """New items are pending, or delayed until the instant (wall) that is returned; none at all wait for nothing."""
+    """New items are pending, or delayed for the time that is returned; none at all wait for nothing."""
     if delay_s > 0 and start < stop:
         due = due_at(now.mono, delay_s)
         delay(state, job, start, stop, due)
-        return now.wall + due - now.mono
+        return due - now.mono
     job.pending.add(start, stop)
     note_ready(state, job)
     return None
@@ -211,8 +211,9 @@ def on_append(state: State, asked: Append, now: Now, out: Out) -> Appended | Ref
     job.inputs.add(InputBlock(asked.first, asked.count, len(asked.block), digest))
     job.total = stop
     job.appended_at = now.mono
-    due = _make_pending(state, job, asked.first, stop, asked.delay_s or job.options.delay_s, now)
-    out.append(PutInput(job.no, asked.first, asked.count, asked.block, digest, due))
+    wait_s = _make_pending(state, job, asked.first, stop, asked.delay_s or job.options.delay_s, now)
+    due_wall = None if wait_s is None else now.wall + wait_s
+    out.append(PutInput(job.no, asked.first, asked.count, asked.block, digest, due_wall, wait_s))
     out.append(job_record(job))
     if job.stream:
         job.inputs.forget_below(job.done.first.stop if job.done and job.done.first.start == 0 else 0)

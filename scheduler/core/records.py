@@ -61,6 +61,8 @@ class PutInput:
     block: bytes
     digest: bytes
     due_wall: float | None
+    wait_s: float | None = None
+    """How long it was until then when this was written: no restart makes it longer, whatever the wall clock says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,8 @@ class PutAttempt:
     due_wall: float
     suspect: bool
     """It was executing when a worker crashed: run it alone."""
+    wait_s: float | None = None
+    """See PutInput."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +226,8 @@ class StoredInput:
     block_bytes: int
     digest: bytes
     due_wall: float | None
+    wait_s: float | None = None
+    """None where an older Windrow wrote it, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +238,8 @@ class StoredAttempt:
     attempts: int
     due_wall: float
     suspect: bool
+    wait_s: float | None = None
+    """None where an older Windrow wrote it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from windrow.common.ranges import RangeSet
-from windrow.common.words import JobId, Now
+from windrow.common.words import JobId, Now, Range
 from windrow.scheduler.core.inputs import InputBlock
 from windrow.scheduler.core.jobs import enter_job
 from windrow.scheduler.core.losses import restore_losses
@@ -136,18 +136,29 @@ def _restore_pending(state: State, job: Job, stored: StoredJob, now: Now) -> Non
         job.cancelled = rest
         return
     job.pending = rest
-    if job.numbers is not None and (due_wall := job.created_wall + job.options.delay_s) > now.wall:
-        _delay_pending(state, job, 0, job.total, due_wall, now)
+    if job.numbers is not None:
+        delay_s = job.options.delay_s
+        _delay_pending(state, job, Range(0, job.total), _left_s(job.created_wall + delay_s, delay_s, now), now)
     for block in stored.inputs:
-        if block.due_wall is not None and block.due_wall > now.wall:
-            _delay_pending(state, job, block.base, block.base + block.count, block.due_wall, now)
+        if block.due_wall is not None:
+            items = Range(block.base, block.base + block.count)
+            _delay_pending(state, job, items, _left_s(block.due_wall, block.wait_s, now), now)
     for attempt in stored.attempts:
-        if attempt.due_wall > now.wall:
-            _delay_pending(state, job, attempt.item, attempt.item + 1, attempt.due_wall, now)
+        items = Range(attempt.item, attempt.item + 1)
+        _delay_pending(state, job, items, _left_s(attempt.due_wall, attempt.wait_s, now), now)
 
 
-def _delay_pending(state: State, job: Job, start: int, stop: int, due_wall: float, now: Now) -> None:
-    due = due_at(now.mono, due_wall - now.wall)
+def _left_s(due_wall: float, wait_s: float | None, now: Now) -> float:
+    """How much longer to wait: the wall clock knows how long no scheduler ran, and may have been set back since."""
+    left_s = due_wall - now.wall
+    return left_s if wait_s is None else min(left_s, wait_s)
+
+
+def _delay_pending(state: State, job: Job, items: Range, left_s: float, now: Now) -> None:
+    if left_s <= 0:
+        return
+    due = due_at(now.mono, left_s)
+    start, stop = items
     for part in job.pending.intersection(start, stop):
         job.pending.remove(part.start, part.stop)
         delay(state, job, part.start, part.stop, due)

@@ -309,12 +309,12 @@ def _on_failure(state: State, job: Job, chunk: Chunk, failure: ItemFailure, now:
         job.attempts.setdefault(decision.attempts, RangeSet()).add(item, item + 1)
     if decision.alone:
         job.suspects.add(item, item + 1)
-    due_wall = now.wall
+    wait_s = 0.0
     if decision.delay_s > 0:
         due = due_at(now.mono, decision.delay_s)
         delay(state, job, item, item + 1, due)
-        due_wall = now.wall + due - now.mono
+        wait_s = due - now.mono
     else:
         return_to_pending(state, job, [(item, item + 1)])
-    out.append(PutAttempt(job.no, item, decision.attempts, due_wall, decision.alone))
+    out.append(PutAttempt(job.no, item, decision.attempts, now.wall + wait_s, decision.alone, wait_s))
     return True

@@ -64,8 +64,10 @@ class _Statements:
             for stated in (False, True)
         }
         self.outcomes = prepare(dialect, _scan(OUTCOME, "start", "stop", "failure_id"), *scan)
-        self.inputs = prepare(dialect, _scan(INPUT, "base", "count", "block_bytes", "digest", "due_wall"), *scan)
-        self.attempts = prepare(dialect, _scan(ATTEMPT, "item", "attempts", "due_wall", "suspect"), *scan)
+        self.inputs = prepare(
+            dialect, _scan(INPUT, "base", "count", "block_bytes", "digest", "due_wall", "wait_s"), *scan
+        )
+        self.attempts = prepare(dialect, _scan(ATTEMPT, "item", "attempts", "due_wall", "suspect", "wait_s"), *scan)
         self.losses = prepare(dialect, _scan(LOSS, "seq", "start", "stop", "losses"), *scan)
         length = func.coalesce(func.sum(OUTCOME.c.stop - OUTCOME.c.start), 0)
         self.sums = prepare(
@@ -205,7 +207,9 @@ class JobReader:
             done=done,
             quarantined=quarantined,
             inputs=tuple(StoredInput(*found) for found in inputs),
-            attempts=tuple(StoredAttempt(item, used, due, bool(suspect)) for item, used, due, suspect in attempts),
+            attempts=tuple(
+                StoredAttempt(item, used, due, bool(suspect), wait) for item, used, due, suspect, wait in attempts
+            ),
             losses=tuple(StoredLosses(start, stop, lost) for _, start, stop, lost in losses),
         )
 

@@ -19,7 +19,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_HEAD = "0003"
+SCHEMA_HEAD = "0004"
 """The newest script in `migrations/versions`; a store that is here already is opened without loading Alembic."""
 
 METADATA = MetaData()
@@ -85,6 +85,7 @@ INPUT = Table(
     Column("block_bytes", Number, nullable=False),
     Column("digest", LargeBinary, nullable=False),
     Column("due_wall", Double),
+    Column("wait_s", Double),
     sqlite_with_rowid=False,
 )
 
@@ -146,6 +147,7 @@ ATTEMPT = Table(
     Column("attempts", Number, nullable=False),
     Column("due_wall", Double, nullable=False),
     Column("suspect", Boolean, nullable=False),
+    Column("wait_s", Double),
     sqlite_with_rowid=False,
 )
 

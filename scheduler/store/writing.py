@@ -76,7 +76,9 @@ class _Statements:
             "at_no",
         )
         self.put_block = put(BLOCK, "id", "bytes")
-        self.put_input = put(INPUT, "job_no", "base", "count", "block_id", "block_bytes", "digest", "due_wall")
+        self.put_input = put(
+            INPUT, "job_no", "base", "count", "block_id", "block_bytes", "digest", "due_wall", "wait_s"
+        )
         self.put_chunk = put(CHUNK, "epoch", "counter", "job_no", "bounds", "node", "leased")
         self.lease_chunk = prepare(dialect, update(CHUNK).where(*fence).values(leased=true()), "at_epoch", "at_counter")
         self.shorten_chunk = prepare(
@@ -96,7 +98,7 @@ class _Statements:
             "at_job",
             "at_item",
         )
-        self.put_attempt = put(ATTEMPT, "job_no", "item", "attempts", "due_wall", "suspect")
+        self.put_attempt = put(ATTEMPT, "job_no", "item", "attempts", "due_wall", "suspect", "wait_s")
         self.drop_attempts = prepare(dialect, delete(ATTEMPT).where(ATTEMPT.c.job_no == param("at_job")), "at_job")
         self.drop_node = prepare(dialect, delete(NODE).where(NODE.c.id == param("at_id")), "at_id")
         self.put_node = put(NODE, "id", "name", "host", "drained", "gone", "seen_wall")
@@ -302,7 +304,9 @@ class _Batch:
 
     def _put_input(self, put: PutInput) -> None:
         block_id = self._put_block(put.block)
-        self._inputs.append((put.no, put.base, put.count, block_id, len(put.block), put.digest, put.due_wall))
+        self._inputs.append(
+            (put.no, put.base, put.count, block_id, len(put.block), put.digest, put.due_wall, put.wait_s)
+        )
 
     def _put_block(self, block: bytes) -> int:
         block_id = self.next_block
@@ -343,7 +347,7 @@ class _Batch:
     def _put_attempt(self, put: PutAttempt) -> None:
         if put.no in self._deleting:
             self.flush()
-        self._attempts[put.no, put.item] = (put.no, put.item, put.attempts, put.due_wall, put.suspect)
+        self._attempts[put.no, put.item] = (put.no, put.item, put.attempts, put.due_wall, put.suspect, put.wait_s)
 
     def _put_losses(self, put: PutLosses) -> None:
         if put.no in self._deleting:

@@ -273,7 +273,7 @@ def test_a_snapshot_gives_back_every_kind_of_record(store_factory: Callable[[], 
             put_job(1),
             job,
             PutInput(1, 0, 4, pack_block(entries(0, 4)), b"digest", None),
-            PutInput(1, 4, 1, pack_block([b""]), b"", WALL),
+            PutInput(1, 4, 1, pack_block([b""]), b"", WALL, 30.5),
             chunk(1, 0, 10),
             LeaseChunk(Fence(1, 1)),
             ShortenChunk(Fence(1, 1), (0, 2, 5, 10)),
@@ -281,7 +281,7 @@ def test_a_snapshot_gives_back_every_kind_of_record(store_factory: Callable[[], 
             put_values(0, 2),
             put_values(2, 3),
             put_failure(5),
-            PutAttempt(1, 8, 2, WALL, True),
+            PutAttempt(1, 8, 2, WALL, True, 12.5),
             PutLosses(1, 5, 10, 1),
             PutLosses(1, 5, 7, 2),
             PutNode(NODE, "alpha", "host", True, False, WALL),
@@ -295,9 +295,9 @@ def test_a_snapshot_gives_back_every_kind_of_record(store_factory: Callable[[], 
     assert (stored.done, stored.quarantined) == ((0, 3), (5, 6))
     assert stored.inputs == (
         StoredInput(0, 4, len(pack_block(entries(0, 4))), b"digest", None),
-        StoredInput(4, 1, len(pack_block([b""])), b"", WALL),
+        StoredInput(4, 1, len(pack_block([b""])), b"", WALL, 30.5),
     )
-    assert stored.attempts == (StoredAttempt(8, 2, WALL, True),)
+    assert stored.attempts == (StoredAttempt(8, 2, WALL, True, 12.5),)
     assert stored.losses == (StoredLosses(5, 10, 1), StoredLosses(5, 7, 2))
     assert (stored.state, stored.total, stored.open) == (JobState.PAUSED, 50, True)
     assert (stored.generation, stored.reason, stored.retried, stored.finished_wall) == (3, "why", 9, None)

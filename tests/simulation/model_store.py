@@ -82,7 +82,9 @@ class ModelJob:
             finished_wall=last.finished_wall,
             done=self.values.bounds,
             quarantined=self.failed.bounds,
-            inputs=tuple(StoredInput(i.base, i.count, len(i.block), i.digest, i.due_wall) for i in self.inputs),
+            inputs=tuple(
+                StoredInput(i.base, i.count, len(i.block), i.digest, i.due_wall, i.wait_s) for i in self.inputs
+            ),
             attempts=tuple(self.attempts.values()),
             losses=tuple(self.losses),
         )
@@ -173,7 +175,7 @@ class ModelStore:
                     job.news.append(FailureInfo(record.item, *told))
             case PutAttempt():
                 self.jobs[record.no].attempts[record.item] = StoredAttempt(
-                    record.item, record.attempts, record.due_wall, record.suspect
+                    record.item, record.attempts, record.due_wall, record.suspect, record.wait_s
                 )
             case PutLosses():
                 self.jobs[record.no].losses.append(StoredLosses(record.start, record.stop, record.losses))

@@ -14,7 +14,7 @@ from windrow.common.ranges import RangeSet
 from windrow.common.words import Fence, JobState, Now, Range
 from windrow.node.intake import Intake
 from windrow.node.reporter import Reporter
-from windrow.scheduler.core import jobs, leases, planning, reactor, reports
+from windrow.scheduler.core import jobs, leases, planning, reactor, recovery, reports
 from windrow.scheduler.core.records import PutValues, Record, SetJob
 from windrow.scheduler.core.state import Chunk, Job, Out, State, give_back_chunk
 from windrow.scheduler.engine import Engine
@@ -169,6 +169,11 @@ def _slice_arithmetic() -> Patches:
     return [(reports, "_commit_values", whole)]
 
 
+def _bounded_wait() -> Patches:
+    """What is delayed waits until the wall clock says so, however far that was set back."""
+    return [(recovery, "_left_s", lambda due_wall, wait_s, now: due_wall - now.wall)]
+
+
 ALL: dict[str, Callable[[], Patches]] = {
     "fence_check": _fence_check,
     "epoch_check": _epoch_check,
@@ -183,6 +188,7 @@ ALL: dict[str, Callable[[], Patches]] = {
     "release_handshake": _release_handshake,
     "generation_of_finalising": _generation_of_finalising,
     "slice_arithmetic": _slice_arithmetic,
+    "bounded_wait": _bounded_wait,
 }
 
 

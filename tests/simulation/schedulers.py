@@ -21,7 +21,8 @@ from windrow.scheduler.loop import SchedulerLoop
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-WALL_OFFSET_S = 1_700_000_000.0
+SCHEDULER = "scheduler"
+"""The machine that all schedulers run on, one after the other."""
 RESTART_S = 1.0
 
 
@@ -93,7 +94,7 @@ class SchedulerHost:
         task.add_done_callback(lambda done: self._on_started())
 
     def read_clocks(self) -> Now:
-        return Now(self.world.clock.now, self.world.clock.now + WALL_OFFSET_S + self.world.wall_jump_s)
+        return Now(self.world.clock.now, self.world.wall_s(SCHEDULER))
 
     def listened(self) -> float:
         """For how long it could hear."""

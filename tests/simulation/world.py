@@ -6,8 +6,10 @@ clients are the real ones; sockets, worker processes, disks and the broker are m
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import random
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -22,7 +24,7 @@ from tests.simulation.links import SimLink
 from tests.simulation.model_store import ModelStore
 from tests.simulation.nodes import NodeHost, NoOomKills, SimMeter, SimSpool
 from tests.simulation.scenario import Fault, FaultKind, NodePlan, Scenario
-from tests.simulation.schedulers import RESTART_S, SchedulerHost
+from tests.simulation.schedulers import RESTART_S, SCHEDULER, SchedulerHost
 from tests.simulation.truth import Truth
 from tests.simulation.workers import SimWorker, fate_of
 from windrow.common.options import OnLost
@@ -32,6 +34,8 @@ from windrow.node import daemon, intake, pool, reporter
 
 LIMIT_S = 900.0
 QUIET_S = 60.0
+WALL_OFFSET_S = 1_700_000_000.0
+WALL_JUMPS_S = (3600.0, -300.0, 30.0, -3 * 86_400.0, 3 * 86_400.0, -3600.0)
 
 
 class World:
@@ -46,7 +50,8 @@ class World:
         self.broker = Broker(self)
         self.store_fails = False
         self.store_silent = False
-        self.wall_jump_s = 0.0
+        self.wall_jumps_s: Counter[str] = Counter()
+        """By how much the wall clock of each machine is off."""
         self._dice = random.Random(f"{scenario.seed} world")
         self.schedulers: list[SchedulerHost] = []
         self.nodes: list[NodeHost] = []
@@ -122,11 +127,29 @@ class World:
                 (windrow.node.consumer, "Consumer", SimConsumer),
             ):  # fmt: skip
                 stack.enter_context(mock.patch.object(module, name, model))
+            stack.enter_context(mock.patch("time.time", self._wall_of_caller))
             structlog.configure(**logging)
             try:
                 yield
             finally:
                 structlog.configure(**before)
+
+    def wall_s(self, machine: str) -> float:
+        """What the wall clock of a machine says."""
+        return self.clock.now + WALL_OFFSET_S + self.wall_jumps_s[machine]
+
+    def _wall_of_caller(self) -> float:
+        process = asyncio._get_running_loop()
+        host = process.host if isinstance(process, Process) else None
+        match host:
+            case SchedulerHost():
+                return self.wall_s(SCHEDULER)
+            case NodeHost():
+                return self.wall_s(host.id)
+            case ClientHost():
+                return self.wall_s(host.process.name)
+            case _:
+                return self.wall_s("")
 
     def _logger(self) -> type:
         world = self
@@ -138,8 +161,6 @@ class World:
                 pass
 
             def _note(self, event: str, **said: Any) -> None:
-                import asyncio
-
                 process = asyncio._get_running_loop()
                 name = process.name if isinstance(process, Process) else "world"
                 action = said.get("action")
@@ -223,8 +244,9 @@ class World:
             case FaultKind.STORE_SILENT:
                 self.store_silent = True
             case FaultKind.CLOCK_JUMP:
-                # Back by less than the run may last: after a restart stored due times go by the wall clock.
-                self.wall_jump_s += (3600.0, -300.0, 30.0)[fault.who % 3]
+                others = (node.id, self.clients[fault.who % len(self.clients)].process.name)
+                machine = (SCHEDULER, SCHEDULER, *others)[fault.who % 4]
+                self.wall_jumps_s[machine] += WALL_JUMPS_S[fault.who // 4 % len(WALL_JUMPS_S)]
             case _:
                 raise AssertionError(fault.kind)
 

@@ -183,6 +183,21 @@ def test_there_is_no_pickle_and_no_eval() -> None:
         assert not calls & {"eval", "exec"}, path
 
 
+def test_only_the_scheduler_and_what_people_see_go_by_a_wall_clock() -> None:
+    """So one that is wrong on the machine of a node or a client changes nothing."""
+    clocks = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.datetime.now", "date.today"}
+    reading = {
+        path
+        for path in sources()
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in clocks
+    }
+    # The core's clocks; a property of messages that nobody reads; ages in a table; {date} in a destination's name.
+    assert reading == {
+        "scheduler/engine.py", "scheduler/dispatch.py", "windrow/cli/commands/jobs.py", "windrow/export/starting.py"
+    }  # fmt: skip
+
+
 def test_nothing_forks() -> None:
     for path in sources():
         assert not {name.split(".")[0] for name in imports(path)} & {"multiprocessing"}, path

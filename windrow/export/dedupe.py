@@ -139,7 +139,7 @@ def keep_winners(work: Path, segment: int, losers_files: Sequence[str], columns:
 def _get_partitions(blocks: Sequence[Block], work: Path) -> int:
     """The number that all key files agree on."""
     numbers = {block.partitions for block in blocks}
-    if len(numbers) != 1 or len({block.segment for block in blocks}) != len(blocks):
+    if len(numbers) != 1 or [block.segment for block in blocks] != list(range(len(blocks))):
         raise ExportError(f"the key files in {work} are not of one export: remove the work folder and start anew")
     return numbers.pop()
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.core_bench import JOB, NODE, TASK, Bench, append, failure_of, ranges, released_of, values_of
 from windrow.common.messages import DrainNode, NodeBye, StartJob
 from windrow.common.options import Options
-from windrow.common.words import FailureKind, JobState
+from windrow.common.words import FailureKind, JobId, JobState
 from windrow.scheduler.core.machines import ChunkState, NodeState
 from windrow.scheduler.core.records import ShortenChunk
 
@@ -117,6 +119,37 @@ def test_delays_are_kept_as_instants_of_the_wall_clock(bench: Bench) -> None:
     assert bench.job().pending == ranges((2, 6))
     (due,) = bench.job().delayed
     assert bench.mono + 30 <= due <= bench.mono + 38
+
+
+@pytest.mark.parametrize("days", [3, 0.01])
+def test_a_wall_clock_that_was_set_back_makes_no_wait_longer(bench: Bench, days: float) -> None:
+    """Of a job of numbers, of appended items, and of a failed attempt."""
+    bench.start(JobId("numbers"), 4, options=Options(delay_s=60.0))
+    bench.ask(StartJob(JobId("appends"), TASK))
+    bench.ask(append(JobId("appends"), 0, 2, delay_s=60.0))
+    bench.know_item_time(0.0001)
+    bench.join()
+    bench.start(JOB, 3, options=Options(retries=1, backoff_s=60.0))
+    order = bench.place_one()
+    bench.lease(order)
+    bench.report(values_of(order, 1, 3), holds=(order.fence,))
+    bench.report(failure_of(order, 0))
+    bench.drop_rest()
+    bench.wall_offset_s -= days * 86_400
+    for _ in range(2):
+        bench.mono += 1
+        bench.restart()
+        for job in ("numbers", "appends", JOB):
+            ((due, _),) = bench.job(JobId(job)).delayed.items()
+            assert 40 <= due - bench.mono <= 60 * (1 + 2 / 16), job
+
+
+def test_a_wall_clock_that_was_set_forward_ends_waits_early_and_harms_nothing(bench: Bench) -> None:
+    """It cannot be told from the time in which no scheduler ran."""
+    bench.start(JOB, 4, options=Options(delay_s=60.0))
+    bench.wall_offset_s += 3 * 86_400
+    bench.restart()
+    assert bench.job().pending == ranges((0, 4))
 
 
 def test_a_drained_node_stays_drained(bench: Bench) -> None:

@@ -228,6 +228,10 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     names = [write_first_round(tmp_path, at, keys, keys, at + 1, "u").key_file for at in range(2)]
     with pytest.raises(ExportError, match="not of one export"):
         find_losers(tmp_path, 0, names, "u")
+    lonely = write_first_round(tmp_path, 7, keys, keys, 1, "u").key_file
+    with pytest.raises(ExportError, match="not of one export"):
+        # Its number decides how long the file of losers is.
+        find_losers(tmp_path, 0, [lonely], "u")
     write_first_round(tmp_path, 0, keys, keys, 2, "u")
     losers = [find_losers(tmp_path, at, names, "u") for at in range(2)]
     with pytest.raises(ExportError, match=r"1 files of losers in .* instead of 2"):
