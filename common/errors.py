@@ -100,6 +100,8 @@ class ExportError(UsageError):
 class NotSeenHere(ExportError):
     """A source, folder or package is not there on this machine; it may be on another."""
 
+    code = "not_seen_here"
+
 
 class Retry(WindrowError):
     """Raised by a task: try this item again, `after` so many seconds; it uses one of the `retries`."""

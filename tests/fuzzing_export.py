@@ -235,7 +235,7 @@ def _read_published(data: bytes) -> None:
 
 @functools.cache
 def _prepared() -> tuple[Draft, Path]:
-    """A packed source whose quotes do not pair, so that it was dealt out anew."""
+    """A packed source whose quotes do not pair, so that its rows were found by a scan."""
     home = _kept() / "prepared"
     home.mkdir()
     source = home / "in.csv.gz"
@@ -244,7 +244,7 @@ def _prepared() -> tuple[Draft, Path]:
     work = home / "work"
     work.mkdir()
     list(prepare(text_source(draft, draft.plan.sources[0]), work, "u"))
-    _, note = prepared_segments(draft, 0, work, 0, "u")
+    _, note = prepared_segments(draft, 0, work, 0)
     assert "do not pair" in note
     return draft, work
 
@@ -332,13 +332,13 @@ def _read_side_part(data: bytes) -> None:
 
 def _read_manifest(data: bytes) -> None:
     plan = make_plan(_copy_of(None) / "out", manifest=True)
-    with _folder({manifest_path(plan).name: data}):
+    with _folder({Path(manifest_path(plan)).name: data}):
         check_manifest_path(plan)
 
 
 def _read_side_file(data: bytes) -> None:
     plan = make_plan(_copy_of(None) / "out")
-    with _folder({totals.side_path(plan).name: data}):
+    with _folder({Path(totals.side_path(plan)).name: data}):
         totals.check_side_path(plan)
 
 

@@ -28,16 +28,15 @@ class Flow:
         self.asking = False
         """A step of it is with the link."""
         self.error: WindrowError | None = None
-        # Both: a clock that is set, and a machine that sleeps, do not make a stream young.
-        self._old_at = time.monotonic() + STREAM_SECONDS_MAX
-        self._old_at_wall = time.time() + STREAM_SECONDS_MAX
+        # A clock that nobody sets, and that goes on while the machine sleeps.
+        self._old_at = time.clock_gettime(time.CLOCK_BOOTTIME) + STREAM_SECONDS_MAX
 
     @property
     def full(self) -> bool:
         """The next call belongs into another one."""
         if self.stream.total >= STREAM_CALLS_MAX:
             return True
-        return self.stream.total > 0 and (time.monotonic() > self._old_at or time.time() > self._old_at_wall)
+        return self.stream.total > 0 and time.clock_gettime(time.CLOCK_BOOTTIME) > self._old_at
 
     @property
     def over(self) -> bool:

@@ -42,8 +42,10 @@ def count_published(plan: Plan) -> int:
     if not is_or_may_be_ours(side_path(plan), _HEAD):
         return 0
     with open_beside(side_path(plan)) as file:
-        rows = sum(1 for _ in csv.reader(io.TextIOWrapper(file, encoding="utf-8", newline=""))) if file else 1
-    return rows - 1
+        if file is None:
+            return 0
+        with io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
+            return sum(1 for _ in csv.reader(text)) - 1
 
 
 def check_errors(work: Path, plan: Plan, parts: Sequence[Part], unique: str, *, all_there: bool) -> None:
