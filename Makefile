@@ -58,10 +58,13 @@ demo: $(READY) ## Export the flights of 2013 on two nodes, with a progress bar, 
 	$(RUN) examples/demo.py
 
 test: $(READY) rabbitmq ## Unit, contract, simulation (200 seeds), integration tests on a real RabbitMQ, a minute of chaos.
-	WINDROW_SIM_SEEDS=$(SEEDS) $(PYTEST) -q -m "not system and not faults"
+	WINDROW_SIM_SEEDS=$(SEEDS) $(PYTEST) -q -n 2 --dist loadfile -m "not system and not faults and not alone"
+	$(PYTEST) -q -m "alone and not system and not faults"
 
 test-system: $(READY) rabbitmq system-packages ## Faults with real processes, Prometheus, systemd units, a short benchmark.
-	$(PYTEST) -q -m "system or faults"
+	@# Three at a time: most of them wait for something most of the time.
+	$(PYTEST) -q -n 3 --dist loadfile -m "(system or faults) and not alone"
+	$(PYTEST) -q -m "alone and (system or faults)"
 
 check: $(READY) ## Format, lint, types, import layers.
 	$(VENV)/bin/ruff format --check .

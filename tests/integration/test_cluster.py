@@ -274,6 +274,7 @@ def best_of(rounds: int, good_enough_s: float, measure: Callable[[], float]) -> 
     return best
 
 
+@pytest.mark.alone
 def test_a_call_on_an_idle_cluster_comes_back_in_5_ms(client: Client, tmp_path: Path) -> None:
     client.submit(tasks.add, 0, 0).result(PATIENCE_S)
 
@@ -294,6 +295,7 @@ def test_a_call_on_an_idle_cluster_comes_back_in_5_ms(client: Client, tmp_path: 
         assert best_of(CALL_ROUNDS, 1.0, share_of_bar) <= 1.0
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("way", ["start", "map"])
 def test_100_000_trivial_items_take_at_most_3_s(client: Client, way: str) -> None:
     def started_s() -> float:

@@ -18,7 +18,7 @@ from benchmarks.rows.calls import CEILING
 from benchmarks.run import Run
 from benchmarks.services import Services, services
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.alone]
 
 POOL = "multiprocessing.Pool"
 POOL_CHUNK = 16

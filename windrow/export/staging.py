@@ -73,8 +73,9 @@ def find_gone(work: Path, plan: Plan, parts: Sequence[Part]) -> Path | None:
             moved = plan.dest.folder and (staged / published_name(plan, part, name)).exists()
             if not moved and not (work / name).exists():
                 return work / name
-        if part.bad_file and not (work / part.bad_file).exists():
-            return work / part.bad_file
+        for name in filter(None, (part.bad_file, part.places)):
+            if not (work / name).exists():
+                return work / name
     return None
 
 
