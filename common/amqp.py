@@ -92,6 +92,10 @@ class PromptConnection(_Connection):  # type: ignore[misc]
         small = sum(map(len, marshaled_frames)) <= JOINED_BYTES_MAX
         super()._output_marshaled_frames([b"".join(marshaled_frames)] if small else marshaled_frames)
 
+    def _on_connection_workflow_done(self, conn_or_exc: Any) -> None:
+        # pika 1.4 hands over the class where a login was given up, and then asserts that it is an instance.
+        super()._on_connection_workflow_done(conn_or_exc() if isinstance(conn_or_exc, type) else conn_or_exc)
+
     def send_now(self) -> None:
         """Send what was written, as far as the socket takes it; the loop sees to the rest."""
         transport: Any = self._transport

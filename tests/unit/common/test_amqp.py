@@ -238,3 +238,29 @@ def test_each_of_several_urls_must_be_readable() -> None:
     with pytest.raises(ConfigError, match="cannot be read") as refused:
         AmqpLink("amqp://u:p@one/,amqp://u:hidden@two:port/", User(), name="n")
     assert "hidden" not in str(refused.value)
+
+
+def test_a_connection_given_up_while_it_logs_in_is_made_anew() -> None:
+    """pika hands itself a class where it means an error, and fails over it in the loop."""
+
+    async def scene() -> list[str]:
+        greeted: asyncio.Queue[bytes] = asyncio.Queue()
+        wrong: list[str] = []
+
+        async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            greeted.put_nowait(await reader.read(8))
+            await reader.read()
+            writer.close()
+
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: wrong.append(str(context)))
+        async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            link = AmqpLink(f"amqp://guest:guest@127.0.0.1:{port}/", User(), name="test")
+            link.start()
+            assert (await asyncio.wait_for(greeted.get(), 10.0)).startswith(b"AMQP")
+            link.rebuild("nothing comes")
+            assert (await asyncio.wait_for(greeted.get(), 10.0)).startswith(b"AMQP")
+            await link.stop()
+        return wrong
+
+    assert asyncio.run(scene()) == []
