@@ -64,7 +64,9 @@ class ReplaceOrder:
 class Pace:
     """Seconds an item takes, by job, as measured here; the jobs longest unseen are forgotten."""
 
-    def __init__(self) -> None:
+    def __init__(self, feed_items_max: int = 0) -> None:
+        """`feed_items_max`: of a feed, whatever they take; 0 for as many as are thought right."""
+        self._feed_items_max = min(feed_items_max or _FEED_ITEMS_MAX, _FEED_ITEMS_MAX)
         self._jobs: OrderedDict[JobId, tuple[float, int]] = OrderedDict()
 
     def measured(self, job: JobId, items: int, elapsed_s: float) -> None:
@@ -87,7 +89,7 @@ class Pace:
         if known is None:
             return 1
         item_s, most = known
-        return max(1, min(int(feed_s / item_s), GROWTH * most, _FEED_ITEMS_MAX))
+        return max(1, min(int(feed_s / item_s), GROWTH * most, self._feed_items_max))
 
 
 def plan_feeds(

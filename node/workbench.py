@@ -58,7 +58,7 @@ class Workbench:
         self._on_news = on_news
         self._on_tasks = on_tasks
         self._names: frozenset[str] = frozenset()
-        self._pace = Pace()
+        self._pace = Pace(settings.recycle_items)
         self._stalled_spool = False
 
     # ── Chunks come and go ───────────────────────────────────────────────────────────────────────────────────────

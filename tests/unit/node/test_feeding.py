@@ -28,6 +28,13 @@ def test_unmeasured_work_is_fed_one_item_at_a_time_and_never_ahead() -> None:
     assert orders == [FeedOrder(0, Fence(1, 1), 1), FeedOrder(1, Fence(1, 1), 1)]
 
 
+def test_no_feed_has_more_items_than_a_worker_may_run() -> None:
+    pace = Pace(100)
+    for _ in range(6):
+        pace.measured(JOB, 100_000, 0.01)
+    assert pace.items_for(JOB, FEED_S) == 100
+
+
 def test_feeds_grow_step_by_step_to_the_measured_time() -> None:
     pace = Pace()
     sizes = [pace.items_for(JOB, FEED_S)]
