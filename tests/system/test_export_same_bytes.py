@@ -7,8 +7,11 @@ import csv
 import gzip
 import io
 import json
+import os
+import signal
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.cluster import Cluster, running_cluster
+from tests.cluster import Cluster, Daemon, running_cluster
 from tests.waiting import wait_until
 from windrow.export.run import export
 
@@ -105,6 +108,17 @@ def contents(path: Path) -> dict[str, bytes]:
     return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
 
 
+@contextmanager
+def frozen(*daemons: Daemon) -> Iterator[None]:
+    for daemon in daemons:
+        os.kill(daemon.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for daemon in daemons:
+            os.kill(daemon.pid, signal.SIGCONT)
+
+
 def is_under_way(convert: Any) -> bool:
     return bool(convert.status().done >= DONE_MIN)
 
@@ -123,10 +137,12 @@ def test_a_killed_node_and_a_killed_scheduler_do_not_show(
             if cluster is troubled:
                 convert = run.convert
                 wait_until(partial(is_under_way, convert), PATIENCE_S, f"{DONE_MIN} segments to be done")
-                cluster.kill_node(0)
-                cluster.kill_scheduler()
-                cluster.start_scheduler()
-                assert run.merge.status().state not in ("done", "failed", "cancelled"), "it was over before the kill"
+                with frozen(cluster.nodes[1], cluster.nodes[2]):  # else they may end it before the state is looked at
+                    cluster.kill_node(0)
+                    cluster.kill_scheduler()
+                    cluster.start_scheduler()
+                    state = run.merge.status().state
+                assert state not in ("done", "failed", "cancelled"), "it was over before the kill"
                 cluster.start_node(0)
             summary = run.wait(PATIENCE_S)
         assert summary.rows > 1_000 or "dedupe_by" in options
