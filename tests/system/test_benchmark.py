@@ -22,7 +22,6 @@ pytestmark = [pytest.mark.system, pytest.mark.alone]
 
 POOL = "multiprocessing.Pool"
 POOL_CHUNK = 16
-NAPS_S = 16.0
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +63,8 @@ def test_items_of_a_millisecond_run_nearly_as_fast_as_in_a_pool(shared: Services
 
 
 def test_heavy_tailed_items_end_hardly_later_than_if_they_were_handed_out_one_by_one(shared: Services) -> None:
-    row = work.heavy_tail(small_run(shared), NAPS_S)
-    results = measured(row, shared, ["Windrow", work.ONE_BY_ONE], turns=1)
-    assert ratio(results, "Windrow", work.ONE_BY_ONE, "over_bound") <= 1.4
+    results = measured(ROWS["heavy-tail"](small_run(shared)), shared, ["Windrow", work.ONE_BY_ONE], turns=1)
+    assert ratio(results, "Windrow", work.ONE_BY_ONE, "over_bound") <= 1.2
 
 
 def test_a_chunk_costs_the_core_about_as_much_with_many_nodes_and_jobs_as_with_few(shared: Services) -> None:

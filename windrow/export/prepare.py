@@ -1,7 +1,7 @@
 """Turns a compressed or unscannable text source into segment files of plain UTF-8, each there as soon as it is whole.
 
 One pass reads, decompresses, transcodes and cuts at row ends: so the bytes of each segment follow from the source, the
-options and the segment size alone. Where quotes pair it cuts where cut_segments would cut the plain text; where they do
+options and the segment size alone. Where quotes pair it cuts where the plain text would be cut; where they do
 not, the pass is the sequential scan that finds rows all the same. A segment file appears by renaming, and
 its note after it; a later run takes over what is noted, and reads on behind it.
 """

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from windrow.common.errors import ExportError
 from windrow.export.dialect import Dialect
 from windrow.export.loading import read_segment
 from windrow.export.looking import dialect_of
@@ -249,3 +250,8 @@ def test_a_row_that_is_not_all_there_tells_nothing() -> None:
     assert row_fits(b"\r\n1,2\n", Dialect(), 5)
     assert row_fits(b'1,"a\n,b"\n', Dialect(), 2)
     assert not row_fits(b"1,2\n", Dialect(), 5)
+
+
+def test_a_source_that_shrinks_while_it_is_counted_is_noticed() -> None:
+    with pytest.raises(ExportError, match=r"ends at byte 7, 10 were there: it shrank"):
+        count_range(lambda offset, length: b"1234567"[offset : offset + length], 0, 10, Dialect(), 5)
