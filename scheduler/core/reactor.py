@@ -107,8 +107,7 @@ def _on_asked(state: State, change: Change, now: Now, out: Out) -> ChangeAnswer:
 
 
 def _on_broker_changed(state: State, up: bool, detail: str) -> None:
-    if up and not state.broker_up:
-        state.plan_wanted = True
+    state.plan_wanted = True
     state.broker_up = up
     state.broker_detail = detail
 
