@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from tests.core_bench import JOB, NODE, Bench, failure_of, released_of, values_of
-from windrow.common.messages import Accepted, CancelJob, Directives, DrainNode, NodeLoad, Refused, Report
+from windrow.common.messages import Accepted, CancelJob, Directives, DrainNode, NodeBye, NodeLoad, Refused, Report
 from windrow.common.options import Options
 from windrow.common.words import JobId, JobState, NodeId
 from windrow.scheduler.core.events import ClockGap
 from windrow.scheduler.core.info import depths, directives, job_info, node_info
+
+OTHER = NodeId("node-b")
 
 
 def test_the_counts_of_a_job_add_up(bench: Bench) -> None:
@@ -132,10 +134,13 @@ def test_a_node_is_drained_by_name_id_or_unique_prefix(bench: Bench) -> None:
     for named in ("name of abc1", "abc1", "abc"):
         assert bench.ask_for(Accepted, DrainNode(named)).note == "node name of abc1 takes nothing more"
         assert bench.ask_for(Accepted, DrainNode(named, resume=True)).note == "node name of abc1 works again"
-    for named, what in (("ab", "2 nodes are"), ("", "no node is"), ("zzz", "no node is")):
+    for named, what in (
+        ("ab", "2 nodes are called 'ab': name one of them by its id: abc1, abd2"),
+        ("", "no node is called ''; nodes: name of abc1, name of abd2"),
+        ("zzz", "no node is called 'zzz'; nodes: name of abc1, name of abd2"),
+    ):
         refused = bench.ask_for(Refused, DrainNode(named))
-        assert refused.code == "not_found"
-        assert refused.message == f"{what} called {named!r}; nodes: name of abc1, name of abd2"
+        assert (refused.code, refused.message) == ("not_found", what)
     bench.drop_rest()
     assert "none has joined" in Bench().ask_for(Refused, DrainNode("x")).message
 
@@ -147,6 +152,37 @@ def test_a_node_whose_id_begins_that_of_another_is_drained_by_it(bench: Bench) -
     bench.ask_for(Accepted, DrainNode("abc"))
     bench.drop_rest()
     assert (bench.node(short).drained, bench.node(long).drained) == (True, False)
+
+
+@pytest.mark.parametrize("former", ["lost", "gone"])
+def test_a_node_that_came_back_under_another_id_is_drained_by_its_name(bench: Bench, former: str) -> None:
+    """Its disk was lost, say; what was known of it before stays known."""
+    old, new = NodeId("old"), NodeId("new")
+    bench.join(old)
+    bench.ask(NodeBye(old, "boot-1")) if former == "gone" else bench.tick(60.0)
+    bench.drop_rest()
+    bench.join(new)
+    bench.node(old).name = bench.node(new).name = "alpha"
+    assert node_info(bench.node(old), bench.now).state == former
+    assert bench.ask_for(Accepted, DrainNode("alpha")).note == "node alpha takes nothing more"
+    bench.drop_rest()
+    assert (bench.node(old).drained, bench.node(new).drained) == (False, True)
+
+
+def test_a_node_that_is_away_can_be_drained_for_when_it_comes_back(bench: Bench) -> None:
+    bench.join()
+    bench.tick(60.0)
+    bench.ask_for(Accepted, DrainNode("name of node-a"))
+    bench.drop_rest()
+    assert bench.join(boot="boot-2").drained
+
+
+def test_of_two_live_nodes_of_one_name_neither_is_drained_by_it(bench: Bench) -> None:
+    for node in (OTHER, NODE):
+        bench.join(node)
+        bench.node(node).name = "alpha"
+    refused = bench.ask_for(Refused, DrainNode("alpha"))
+    assert refused.message == "2 nodes are called 'alpha': name one of them by its id: node-a, node-b"
 
 
 def test_the_only_node_has_to_be_named_too(bench: Bench) -> None:

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from tests.core_bench import JOB, NODE, TASK, Bench, ranges
+from tests.core_bench import JOB, NODE, TASK, Bench, failure_of, ranges, values_of
 from windrow.common.errors import InvariantBroken
+from windrow.common.messages import CancelJob
 from windrow.common.options import Options
 from windrow.common.ranges import RangeSet
 from windrow.common.words import Fence, JobId, JobState, NodeId
@@ -71,6 +72,10 @@ def have_fences_at_a_lost_node(state: State) -> None:
 
 def list_an_unknown_job_as_ready(state: State) -> None:
     state.ready[JobId("nowhere")] = None
+
+
+def list_a_job_as_ready_that_waits(state: State) -> None:
+    state.ready[WAITING] = None
 
 
 def lose_a_ready_job(state: State) -> None:
@@ -281,7 +286,8 @@ BREACHES: list[tuple[Callable[[State], None], str]] = [
     (put_an_index_beyond_the_total, "job free: the sets cover {0:11}, not {0:10}"),
     (list_a_dead_fence, "lists fence 1.999, which is not live"),
     (have_fences_at_a_lost_node, "is lost and has live fences"),
-    (list_an_unknown_job_as_ready, "job nowhere is listed as ready and is not"),
+    (list_an_unknown_job_as_ready, "job nowhere is listed as ready and unknown"),
+    (list_a_job_as_ready_that_waits, "job waiting: ready is out of step"),
     (lose_a_ready_job, "job free: ready is out of step"),
     (forget_the_number, "job free is not found by its number"),
     (end_early, "job free is done and not at its end"),
@@ -331,4 +337,60 @@ def test_a_breach_is_found_and_named(breach: Callable[[State], None], named: str
 def test_a_state_with_every_kind_of_thing_in_it_is_whole() -> None:
     state = make_state()
     assert (len(state.jobs), TASK in node(state).tasks, NodeId("node-a") in state.nodes) == (3, True, True)
+    free(state).attempts[1] = ranges((0, 1))
     check_invariants(state)
+
+
+def test_whatever_a_job_may_live_for_is_enough() -> None:
+    bench = Bench()
+    bench.start(JobId("pending"), 1)
+    bench.start(JobId("delayed"), 1, options=Options(delay_s=10.0))
+    bench.start(JobId("open"), 1, by_append=True).open = True
+    bench.job(JobId("open")).pending.clear()
+    bench.job(JobId("open")).total = 0
+    del bench.state.ready[JobId("open")]
+    bench.start(JobId("waiting"), 0, after=(JobId("pending"),))
+    bench.know_item_time(0.001)
+    bench.join()
+    (placed, *_) = bench.place()
+    assert not bench.job(placed.job).pending
+    check_invariants(bench.state)
+
+
+@pytest.mark.parametrize("end", ["done", "failed", "cancelled", "cancelling", "stopping"])
+def test_jobs_that_end_are_whole_until_they_leave(end: str) -> None:
+    bench = Bench()
+    bench.know_item_time(0.001)
+    bench.join()
+    bench.start(JOB, 4, options=Options(max_failures=0 if end == "stopping" else None))
+    order = bench.place_one()
+    bench.lease(order)
+    if end.startswith("cancel"):
+        bench.ask(CancelJob(JOB))
+    elif end == "done":
+        bench.report(values_of(order), holds=(order.fence,))
+    else:
+        bench.report(failure_of(order, 0), values_of(order, 1, 4 if end == "failed" else 2), holds=(order.fence,))
+    if end == "cancelled":
+        bench.report()
+    assert bench.job().state == end
+    check_invariants(bench.state)
+
+
+def test_a_lost_node_that_has_nothing_is_whole() -> None:
+    bench = Bench()
+    bench.join()
+    bench.tick(60.0)
+    assert bench.node().state is NodeState.LOST
+    check_invariants(bench.state)
+
+
+def test_chunks_of_an_earlier_reign_are_whole_at_a_node_that_is_expected() -> None:
+    bench = Bench()
+    bench.join()
+    bench.start(JOB, 1)
+    (order,) = bench.place()
+    bench.restart()
+    bench.state.counter = 0
+    assert (bench.chunk(order).fence, bench.node().state) == (Fence(1, 1), NodeState.EXPECTED)
+    check_invariants(bench.state)
