@@ -130,7 +130,7 @@ def _on_drain_node(state: State, asked: DrainNode, now: Now, out: Out) -> Accept
 
 
 def _find_nodes(state: State, named: str) -> list[Node]:
-    """By name or id, else by how an id begins. One that lives hides dead ones: it may have been they, under other ids."""
+    """By name or id, else by how an id begins. Dead ones count only where none lives: it may have been they before."""
     nodes = state.nodes.values()
     found = [node for node in nodes if named in (node.name, node.id)]
     found = found or [node for node in nodes if named and node.id.startswith(named)]
