@@ -25,8 +25,8 @@ JUDGED = (
     *(
         f"scheduler/core/{name}.py"
         for name in (
-            "commands", "events", "explain", "info", "invariants", "jobs", "leases", "losses", "machines", "reactor",
-            "records", "releases", "reports", "retries",
+            "commands", "events", "explain", "info", "invariants", "jobs", "leases", "losses", "machines", "planning",
+            "reactor", "records", "releases", "reports", "retries",
         )
     ),
 )  # fmt: skip
@@ -87,7 +87,7 @@ def _judge(mutants: list[Mutant], known: list[Known], asked: argparse.Namespace)
         *(test for module in {each.module for each in mutants} for test in MORE_TESTS.get(module, ())),
     ]
     options = ["-q", "-s", "--no-header", "--no-summary", "-p", "no:cacheprovider"]
-    options += ["-k", "not beyond_the_most_boundaries"] if asked.quick else list(SLOW_TESTS)
+    options += [] if asked.quick else list(SLOW_TESTS)
     judge = Judge(mutants, on_verdict, processes=asked.processes, quick=asked.quick)
     pytest.main([*options, *tests], plugins=[judge])
     return verdicts
