@@ -8,23 +8,29 @@ from __future__ import annotations
 from dataclasses import replace
 
 from windrow.common.messages import ItemFailure
-from windrow.common.words import JobState, Now
+from windrow.common.words import Now
 from windrow.scheduler.core.jobs import wind_down
 from windrow.scheduler.core.losses import failure_record, quarantine
 from windrow.scheduler.core.machines import JobTrigger, NodeState
 from windrow.scheduler.core.planning import is_able
-from windrow.scheduler.core.state import Chunk, Job, Out, State, return_to_pending
+from windrow.scheduler.core.state import Chunk, Job, Node, Out, State, return_to_pending
 
 SAID_MAX = 3
 """Different reasons in one message."""
 SAID_CHARS_MAX = 1000
 """Of each of them."""
-_GOES_ON = (JobState.PENDING, JobState.RUNNING, JobState.PAUSED)
 
 
 def _is_node_left(state: State, job: Job) -> bool:
-    """Whether a live node offers the task and is not left out; it may be draining."""
-    return any(node.state is NodeState.ALIVE and is_able(node, job) for node in state.nodes.values())
+    """Whether a node offers the task and is not left out: one that lives (it may be draining), or that is expected."""
+    return any(_may_be_able(node, job) for node in state.nodes.values())
+
+
+def _may_be_able(node: Node, job: Job) -> bool:
+    if node.state is NodeState.EXPECTED:
+        # Nodes report before they say hello: after a restart the first one to speak is not the only one.
+        return node.id not in job.unfit
+    return node.state is NodeState.ALIVE and is_able(node, job)
 
 
 def on_unfit(state: State, job: Job, chunk: Chunk, failure: ItemFailure, now: Now, out: Out) -> bool:
@@ -46,7 +52,7 @@ def _said(job: Job) -> str:
 
 
 def stop_if_no_node_is_left(state: State, job: Job, now: Now, out: Out) -> None:
-    """What has not run cannot run anywhere."""
-    if job.unfit and job.state in _GOES_ON and not _is_node_left(state, job):
+    """What has not run cannot run anywhere. (Asked of jobs alone that have just committed something.)"""
+    if job.unfit and not _is_node_left(state, job):
         reason = f"no node is left that can do it ({len(job.unfit)} said that they cannot): {_said(job)}"
         wind_down(state, job, JobTrigger.STOP, reason, now, out)
