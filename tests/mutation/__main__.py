@@ -20,7 +20,24 @@ from tests.mutation.operators import Mutant, find_mutants
 
 TESTS = ("tests/unit/core", "tests/unit/common/test_ranges.py")
 SLOW_TESTS = ("tests/unit/test_core_property.py",)
-JUDGED = tuple(f"scheduler/core/{name}.py" for name in ("jobs", "leases", "losses", "releases", "reports", "retries"))
+JUDGED = tuple(
+    f"scheduler/core/{name}.py"
+    for name in (
+        "inputs",
+        "jobs",
+        "leases",
+        "losses",
+        "recovery",
+        "releases",
+        "reports",
+        "retention",
+        "retries",
+        "state",
+        "tally",
+        "twins",
+        "unfit",
+    )
+)
 """Where each survivor has been looked at; of the other modules many are open still."""
 MORE_TESTS = {"common/codec.py": ("tests/unit/common", "tests/unit/test_fuzz.py")}
 """Of modules that the core's tests hardly touch."""
