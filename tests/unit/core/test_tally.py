@@ -30,7 +30,7 @@ def test_a_chunk_that_takes_exactly_a_bound_is_counted_below_it() -> None:
         tally = Tally()
         for seconds in (bound, bound * 1.01):
             tally.observe_chunk(seconds)
-        assert [place for place, count in enumerate(tally.buckets) if count] == [at, at + 1]
+        assert {place: count for place, count in enumerate(tally.buckets) if count} == {at: 1, at + 1: 1}
         assert (tally.chunks_done, tally.chunk_s_sum) == (2, pytest.approx(2.01 * bound))
 
 
