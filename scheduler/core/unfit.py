@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from windrow.common.messages import ItemFailure
-from windrow.common.words import Now
+from windrow.common.words import JobState, Now
 from windrow.scheduler.core.jobs import wind_down
 from windrow.scheduler.core.losses import failure_record, quarantine
 from windrow.scheduler.core.machines import JobTrigger, NodeState
@@ -19,6 +19,7 @@ SAID_MAX = 3
 """Different reasons in one message."""
 SAID_CHARS_MAX = 1000
 """Of each of them."""
+_GOES_ON = (JobState.PENDING, JobState.RUNNING, JobState.PAUSED)
 
 
 def _is_node_left(state: State, job: Job) -> bool:
@@ -52,7 +53,13 @@ def _said(job: Job) -> str:
 
 
 def stop_if_no_node_is_left(state: State, job: Job, now: Now, out: Out) -> None:
-    """What has not run cannot run anywhere. (Asked of jobs alone that have just committed something.)"""
-    if job.unfit and not _is_node_left(state, job):
+    """What has not run cannot run anywhere."""
+    if job.unfit and job.state in _GOES_ON and not _is_node_left(state, job):
         reason = f"no node is left that can do it ({len(job.unfit)} said that they cannot): {_said(job)}"
         wind_down(state, job, JobTrigger.STOP, reason, now, out)
+
+
+def on_expected_node_gone(state: State, now: Now, out: Out) -> None:
+    """Jobs may have counted on it."""
+    for job in state.jobs.values():
+        stop_if_no_node_is_left(state, job, now, out)

@@ -236,6 +236,21 @@ def test_a_stream_that_was_left_open_before_its_turn_came_stays_closed_over_a_re
     assert bench.job_state(STREAM) is JobState.DONE
 
 
+def test_a_stream_that_was_written_to_of_late_is_not_closed_however_old_it_is(bench: Bench) -> None:
+    open_stream(bench)
+    bench.finish(bench.place_one())
+    bench.mono += STREAM_OPEN_S_MAX
+    bench.join()
+    bench.ask(append(STREAM, 1, 1))
+    bench.drop_rest()
+    bench.finish(bench.place_one())
+    look(bench, STREAM_SILENT_S - 10.0)
+    assert bench.job(STREAM).open
+    look(bench, 20.0)
+    assert not bench.job(STREAM).open
+    bench.drop_rest()
+
+
 def test_a_stream_that_is_written_to_is_not_closed_however_the_wall_clock_jumps(bench: Bench) -> None:
     open_stream(bench)
     bench.finish(bench.place_one())

@@ -5,12 +5,22 @@ from __future__ import annotations
 import pytest
 
 from tests.core_bench import JOB, NODE, TASK, Bench, append, failure_of, tombstone, values_of
-from windrow.common.messages import Accepted, ChunkReport, ItemFailure, NodeBye, RetryJob, StartJob
+from windrow.common.messages import (
+    Accepted,
+    CancelJob,
+    ChunkReport,
+    ItemFailure,
+    NodeBye,
+    PauseJob,
+    RetryJob,
+    StartJob,
+)
 from windrow.common.options import Options
 from windrow.common.words import FailureKind, JobState, NodeId
 from windrow.scheduler.core.commands import Dispatch
 from windrow.scheduler.core.explain import explain_job
 from windrow.scheduler.core.info import directives
+from windrow.scheduler.core.machines import NodeState
 from windrow.scheduler.core.records import PutFailure, ShortenChunk
 
 OTHER = NodeId("node-b")
@@ -236,6 +246,51 @@ def test_after_a_restart_nodes_that_are_still_expected_may_be_able_to_do_it(benc
     bench.drop_rest()
     bench.finish(bench.place_one(0.1), node=other)
     assert bench.job_state() is JobState.DONE
+
+
+def expecting(bench: Bench, items: int) -> Dispatch:
+    """After a restart NODE alone has come back, and was left out; the other chunk that it has of the job."""
+    bench.know_item_time(10.0)
+    bench.join()
+    bench.join(OTHER)
+    bench.restart()
+    bench.know_item_time(10.0)
+    bench.join()
+    bench.start(JOB, items)
+    first, other = bench.place()
+    failure = ItemFailure(first.start, FailureKind.UNFIT, "windrow.NodeUnfit", WHY)
+    bench.report(ChunkReport(first.fence, JOB, failures=(failure,)), holds=(first.fence, other.fence))
+    bench.drop_rest()
+    assert (bench.node(OTHER).state, bench.job().winding_down) == (NodeState.EXPECTED, False)
+    return other
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_job_that_counts_on_a_node_that_is_expected_fails_when_that_has_not_come(bench: Bench, paused: bool) -> None:
+    other = expecting(bench, 4)
+    if paused:
+        bench.ask_for(Accepted, PauseJob(JOB))
+    bench.mono += bench.settings.lease_s - 0.5
+    bench.report(holds=(other.fence,))
+    bench.tick()
+    assert not bench.job().winding_down
+    bench.tick(1.0)
+    assert (bench.job().state, WHY in bench.job().reason) == (JobState.STOPPING, True)
+    bench.drop_rest()
+
+
+@pytest.mark.parametrize("how", ["is being cancelled", "has ended in this very turn"])
+def test_a_job_that_goes_on_no_longer_is_not_stopped_for_a_node_that_has_not_come(bench: Bench, how: str) -> None:
+    other = expecting(bench, 2)
+    bench.mono += bench.settings.lease_s - 0.5
+    bench.report(holds=(other.fence,))
+    bench.mono += 1.0
+    bench.ask_for(Accepted, CancelJob(JOB))
+    if how == "has ended in this very turn":
+        bench.report(values_of(other))
+    bench.tick()
+    assert bench.job_state() is (JobState.CANCELLING if how == "is being cancelled" else JobState.CANCELLED)
+    bench.drop_rest()
 
 
 def test_after_a_restart_the_only_node_that_is_expected_has_said_that_it_cannot(bench: Bench) -> None:
