@@ -320,9 +320,8 @@ def test_who_has_cost_nodes_is_looked_for_in_ever_smaller_company(bench: Bench) 
         bench.report()
         bench.report(*(tombstone(fence) for fence in bench.state.chunks))
         bench.drop_rest()
-    assert sizes == sorted(sizes, reverse=True)
-    assert len(set(sizes)) == 4
-    assert sizes[-1] == 1
+    assert sizes[0] > 32
+    assert sizes[1:] == [32, 4, 1]
 
 
 @pytest.mark.parametrize("options", [Options(), Options(on_lost=OnLost.FAIL)], ids=["run again", "fail"])
@@ -412,12 +411,3 @@ def test_an_item_that_fails_for_good_leaves_its_neighbours_their_history(bench: 
     bench.report(ChunkReport(order.fence, JOB, failures=(final,)), boot="boot-2", holds=(order.fence,))
     assert (bench.job().attempts, bench.job().losses) == ({1: ranges((1, 2))}, {1: ranges((1, 8))})
     bench.drop_rest()
-
-
-@pytest.mark.parametrize(("losses", "items"), [(2, 32), (3, 4), (4, 1), (5, 1)])
-def test_who_has_cost_nodes_is_looked_for_in_ever_smaller_company(bench: Bench, losses: int, items: int) -> None:
-    bench.know_item_time(0.0001)
-    bench.join()
-    restore_losses(bench.start(JOB, 2_000), 0, 2_000, losses)
-    order = bench.place_one()
-    assert order.stop - order.start == items
