@@ -189,7 +189,7 @@ class NodeSection(_Section):
         default=256 << 20, description="bytes, at least 1048576"
     )
     feed_s: Annotated[float, BeforeValidator(_not_bool), Field(gt=0, le=60, allow_inf_nan=False)] = Field(
-        default=0.05, description="seconds of work, above 0 to 60"
+        default=0.1, description="seconds of work, above 0 to 60"
     )
     cancel_grace_s: Annotated[float, BeforeValidator(_not_bool), Field(ge=0, le=86400, allow_inf_nan=False)] = Field(
         default=5.0, description="seconds, 0 to 86400"

@@ -27,7 +27,7 @@ class NodeSettings:
     grace_s: float = 30.0
     """After SIGTERM: time for current items to finish."""
     spool_bytes_max: int = 256 << 20
-    feed_s: float = 0.05
+    feed_s: float = 0.1
     """How much measured work a worker is given at a time."""
     cancel_grace_s: float = 5.0
     """How long an item that is cancelled may go on before its worker is killed."""

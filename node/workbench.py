@@ -29,7 +29,7 @@ SPOOLED = MessageSet[ChunkReport](ChunkReport)
 NEWS_NOW_S = 0.0
 NEWS_LEASE_S = 0.01
 """A new chunk waits this long for outcomes that could ride in the same report."""
-NEWS_MORE_S = 0.1
+NEWS_MORE_S = 0.25
 """Outcomes of a chunk that goes on wait this long for more: each report costs a commit, and frees no room."""
 _STALL_S = 0.25
 """An item at work for so long does not keep those behind it from idle slots."""

@@ -163,12 +163,12 @@ class ContainerBroker:
         try:
             # Through loopback where that leads there: the links and proxies of the tests are on it.
             hosts: list[str] = ["127.0.0.1", self._container.get_container_host_ip()]
-            found: list[str] = []
             wait_until(
-                lambda: found.extend(host for host in hosts if _answers(self._url_at(host))) or found,
+                lambda: any(_answers(self._url_at(host)) for host in hosts),
                 START_S, f"RabbitMQ of {image} to answer", poll_s=0.2,
             )  # fmt: skip
-            self._host = found[0]
+            # Looked at anew: it may have come up between the look at the first and the look at the second.
+            self._host = next(host for host in hosts if _answers(self._url_at(host)))
         except BaseException:
             self.close()
             raise

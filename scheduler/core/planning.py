@@ -118,7 +118,6 @@ class _Lines:
 
     def find_quiet_node(self, job: Job) -> Node | None:
         """The emptiest node that has no range under watch, so that the next loss is blamed on the right one."""
-        self._heap(job)
         able = [node for each in self.credit if is_able(node := self._nodes[each], job)]
         quiet = [node for node in able if all(chunk.losses < WATCHED_LOSSES for chunk in node.chunks.values())]
         return min(quiet, key=lambda node: (_fullness(node), node.id), default=None)
@@ -146,10 +145,8 @@ def chunk_items(time: ItemTime, pending: int, slots: int, settings: CoreSettings
     """How many items the next chunk gets: one second of work, grown from one item, tapering as the end comes near.
 
     Guided self-scheduling: a chunk takes at most half of an equal share of what is left, so that all slots finish
-    together, but not so little that the cost of a chunk shows.
+    together, but not so little that the cost of a chunk shows. Where nothing is measured it is one item.
     """
-    if not time.measured:
-        return 1
     item_s = max(time.item_s, ITEM_OVERHEAD_S)
     wanted = settings.chunk_target_s / item_s
     share = pending / (2 * max(1, slots))
@@ -227,10 +224,10 @@ def _place(state: State, job: Job, node: Node, carved: _Carved, now: Now, out: O
 def _carve(job: Job, items: int) -> _Carved:
     """The next range of a job: uniform in losses, and a suspect always by itself."""
     first = job.pending.first
-    if carving_is_held(job) and job.attempts:
+    if carving_is_held(job):
         first = _first_retry(job) or first
     start = first.start
-    losses = job.losses_of(start) if job.losses else 0
+    losses = job.losses_of(start)
     if start in job.suspects:
         return _Carved(start, start + 1, alone=True, losses=losses)
     if losses >= WATCHED_LOSSES:

@@ -41,12 +41,13 @@ from windrow.scheduler.core.jobs import (
     on_start_job,
 )
 from windrow.scheduler.core.leases import on_clock_gap, on_queue_seen, on_sent, on_time, on_unsent
+from windrow.scheduler.core.machines import NodeState
 from windrow.scheduler.core.planning import plan
 from windrow.scheduler.core.recovery import recall_job
 from windrow.scheduler.core.releases import ask_for_waiting
 from windrow.scheduler.core.reports import node_record, on_node_bye, on_node_hello, on_report
 from windrow.scheduler.core.retention import on_ended_seen
-from windrow.scheduler.core.state import Out, State
+from windrow.scheduler.core.state import Node, Out, State
 
 
 def apply(state: State, event: Event, now: Now) -> list[Command]:
@@ -107,21 +108,30 @@ def _on_asked(state: State, change: Change, now: Now, out: Out) -> ChangeAnswer:
 
 
 def _on_broker_changed(state: State, up: bool, detail: str) -> None:
-    if up and not state.broker_up:
-        state.plan_wanted = True
+    state.plan_wanted = True
     state.broker_up = up
     state.broker_detail = detail
 
 
 def _on_drain_node(state: State, asked: DrainNode, now: Now, out: Out) -> Accepted | Refused:
-    named = [node for node in state.nodes.values() if node.name == asked.node or node.id == asked.node]
-    named = named or [node for node in state.nodes.values() if asked.node and node.id.startswith(asked.node)]
-    if len(named) != 1:
+    found = _find_nodes(state, asked.node)
+    if not found:
         known = ", ".join(sorted(node.name for node in state.nodes.values())) or "none has joined yet"
-        what = "no node is" if not named else f"{len(named)} nodes are"
-        return Refused("not_found", f"{what} called {asked.node!r}; nodes: {known}")
-    node = named[0]
+        return Refused("not_found", f"no node is called {asked.node!r}; nodes: {known}")
+    if len(found) > 1:
+        ids = ", ".join(sorted(node.id for node in found))
+        what = f"{len(found)} nodes are called {asked.node!r}"
+        return Refused("not_found", f"{what}: name one of them by its id: {ids}")
+    node = found[0]
     node.drained = not asked.resume
     state.plan_wanted = True
     out.append(node_record(node, now))
     return Accepted(state.epoch, f"node {node.name} {'works again' if asked.resume else 'takes nothing more'}")
+
+
+def _find_nodes(state: State, named: str) -> list[Node]:
+    """By name or id, else by how an id begins. Dead ones count only where none lives: it may have been they before."""
+    nodes = state.nodes.values()
+    found = [node for node in nodes if named in (node.name, node.id)]
+    found = found or [node for node in nodes if named and node.id.startswith(named)]
+    return [node for node in found if node.state is NodeState.ALIVE] or found

@@ -125,8 +125,8 @@ class PutFailure:
     """The node's name."""
     failed_wall: float
     final: bool
-    log: str = ""
-    memory_bytes_peak: int = 0
+    log: str
+    memory_bytes_peak: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,7 +191,7 @@ def put_values(base: int, stop: int, *slices: tuple[int, int], no: int = 1) -> P
 
 def put_failure(item: int, *, no: int = 1, attempt: int = 1, final: bool = True, message: str = "no") -> PutFailure:
     return PutFailure(
-        no, item, attempt, FailureKind.ERROR, "builtins.ValueError", message, "Traceback …", "alpha", WALL, final
+        no, item, attempt, FailureKind.ERROR, "builtins.ValueError", message, "Traceback …", "alpha", WALL, final, "", 0
     )
 
 
@@ -486,7 +486,7 @@ def test_a_failure_says_what_the_worker_left_behind_and_no_text_is_longer_than_a
 def test_a_page_counts_the_last_log_lines_too(store: SqlStore) -> None:
     log = "x" * TEXT_CHARS_MAX
     store.commit([put_job()])
-    store.commit([PutFailure(1, at, 1, FailureKind.CRASH, "C", "", "", "n", WALL, True, log=log) for at in range(300)])
+    store.commit([PutFailure(1, at, 1, FailureKind.CRASH, "C", "", "", "n", WALL, True, log, 0) for at in range(300)])
     page = store.read_failures(job_id(1), 0, 1000)
     assert page.more
     assert sum(len(failure.log) for failure in page.failures) <= PAGE_BYTES_MAX

@@ -81,7 +81,7 @@ class Model:
         if final:
             self.outcomes[item] = f"failure {mark}".encode()
             self.failed.add(item)
-        return PutFailure(self.no, item, mark, FailureKind.CRASH, "", f"failure {mark}", "", "n", 0.0, final)
+        return PutFailure(self.no, item, mark, FailureKind.CRASH, "", f"failure {mark}", "", "n", 0.0, final, "", 0)
 
     def _reopen(self, start: int, stop: int) -> ReopenItems:
         for item in range(start, stop):

@@ -5,17 +5,18 @@ from __future__ import annotations
 import pytest
 
 from tests.core_bench import JOB, NODE, TASK, Bench, append, failure_of, ranges, values_of
-from windrow.common.limits import BOUNDARIES_MAX, CHUNK_BYTES_MAX, CHUNK_ITEMS_MAX, FENCES_PER_NODE_MAX
+from windrow.common.limits import CHUNK_BYTES_MAX, CHUNK_ITEMS_MAX, FENCES_PER_NODE_MAX
 from windrow.common.messages import Accepted, CloseJob, DrainNode, Started, StartJob
-from windrow.common.options import Options
+from windrow.common.options import OnLost, Options
 from windrow.common.ranges import RangeSet
 from windrow.common.words import FailureKind, Fence, JobId, JobState, NodeId
+from windrow.scheduler.core import jobs
 from windrow.scheduler.core.commands import Dispatch
 from windrow.scheduler.core.events import BrokerChanged
-from windrow.scheduler.core.losses import restore_losses
+from windrow.scheduler.core.losses import FAIL_CHUNK_ITEMS_MAX, restore_losses
 from windrow.scheduler.core.planning import GROWTH, chunk_items
 from windrow.scheduler.core.records import PutChunk, SetJob
-from windrow.scheduler.core.state import CoreSettings, ItemTime
+from windrow.scheduler.core.state import CoreSettings, ItemTime, Job, delay
 
 SETTINGS = CoreSettings()
 OTHER = JobId("job-b")
@@ -142,7 +143,7 @@ def test_the_emptiest_node_is_first(bench: Bench) -> None:
     bench.start(JOB, 100)
     placed = [order.node for order in bench.place()]
     assert (placed.count(NODE), placed.count(OTHER_NODE)) == (2, 8)
-    assert placed[:3].count(OTHER_NODE) >= 1
+    assert placed[:5] == [NODE, *[OTHER_NODE] * 4], "by chunks a slot"
 
 
 def test_an_idle_node_is_told_of_work_before_a_busy_one_gets_more(bench: Bench) -> None:
@@ -175,6 +176,16 @@ def test_short_work_may_lie_ahead_for_half_a_second(bench: Bench) -> None:
     assert work_s == pytest.approx(0.5, abs=0.05)
 
 
+def test_short_work_may_lie_ahead_for_half_a_second_of_each_slot(bench: Bench) -> None:
+    bench.know_item_time(0.0001)
+    bench.join(slots=4)
+    bench.start(JOB, 24_000)
+    placed = bench.place()
+    work_s = sum(order.stop - order.start for order in placed) * 0.0001
+    assert len(placed) > 8
+    assert work_s == pytest.approx(2.0, abs=0.2)
+
+
 def test_of_short_items_hardly_measured_only_a_chunk_a_slot_lies_ahead(bench: Bench) -> None:
     bench.know_item_time(0.0001, measured=10)
     bench.join(slots=2)
@@ -183,6 +194,18 @@ def test_of_short_items_hardly_measured_only_a_chunk_a_slot_lies_ahead(bench: Be
     assert [order.stop - order.start for order in placed] == [10 * GROWTH] * 4
     bench.finish(placed[0])
     assert [order.stop - order.start for order in bench.place()] == [10 * GROWTH * GROWTH]
+
+
+def test_nodes_for_which_the_broker_refused_a_chunk_wait_each_for_its_own_time(bench: Bench) -> None:
+    bench.join()
+    bench.join(OTHER_NODE)
+    bench.node().unsent_until = bench.mono + 1.0
+    bench.node(OTHER_NODE).unsent_until = bench.mono + 2.0
+    bench.start(JOB, 10)
+    assert bench.place() == []
+    assert {order.node for order in bench.place(after_s=1.0)} == {NODE}
+    assert {order.node for order in bench.place(after_s=1.0)} == {OTHER_NODE}
+    assert bench.state.plan_at is None
 
 
 def test_a_finished_chunk_gives_its_credit_back(bench: Bench) -> None:
@@ -200,8 +223,9 @@ def test_a_finished_chunk_gives_its_credit_back(bench: Bench) -> None:
 def test_a_node_of_very_many_slots_has_no_more_fences_than_a_report_may_name(bench: Bench) -> None:
     bench.join(slots=4096)
     bench.start(JOB, 10_000)
-    placed = len(bench.place())
-    assert placed == FENCES_PER_NODE_MAX
+    bench.join(OTHER_NODE, slots=1)
+    placed = [order.node for order in bench.place()]
+    assert (placed.count(NODE), placed.count(OTHER_NODE)) == (FENCES_PER_NODE_MAX, 2)
 
 
 # ── Order ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -256,17 +280,75 @@ def test_a_suspect_in_the_middle_runs_alone_and_its_neighbours_without_it(bench:
     assert all(stop <= 4 or start >= 5 for start, stop, alone in placed if not alone)
 
 
-def test_beyond_the_most_boundaries_retries_go_first(bench: Bench) -> None:
-    """Invariant 6."""
+BOUNDARIES = 20
+
+
+@pytest.fixture
+def scattered(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Job:
+    """A job beyond the most boundaries, of which fewer are allowed than ever elsewhere."""
+    monkeypatch.setattr(jobs, "BOUNDARIES_MAX", BOUNDARIES)
     bench.know_item_time(0.001)
-    job = bench.start(JOB, 4 * BOUNDARIES_MAX)
-    scattered = range(1, BOUNDARIES_MAX + 2, 2)
-    job.done = RangeSet.from_bounds([bound for item in scattered for bound in (item, item + 1)])
-    job.pending.subtract((item, item + 1) for item in scattered)
-    last = job.total - 1
-    job.attempts[1] = ranges((last, last + 1))
+    job = bench.start(JOB, 4 * BOUNDARIES)
+    every_other = range(1, BOUNDARIES + 2, 2)
+    job.done = RangeSet.from_bounds([bound for item in every_other for bound in (item, item + 1)])
+    job.pending.subtract((item, item + 1) for item in every_other)
     bench.join()
+    return job
+
+
+def test_beyond_the_most_boundaries_retries_go_first(bench: Bench, scattered: Job) -> None:
+    """Invariant 6."""
+    last = scattered.total - 1
+    scattered.attempts[1] = ranges((last, last + 1))
     assert bench.place()[0].start == last
+
+
+def test_beyond_the_most_boundaries_fresh_items_go_where_no_retry_is_pending(bench: Bench, scattered: Job) -> None:
+    """A retry that runs, or waits for its time, must not hold up the rest."""
+    last = scattered.total - 1
+    scattered.attempts[1] = ranges((last, last + 1))
+    scattered.pending.remove(last, last + 1)
+    delay(bench.state, scattered, last, last + 1, bench.mono + 60.0)
+    assert bench.place()[0].start == 0
+
+
+def test_two_suspects_in_one_range_are_both_kept_apart(bench: Bench) -> None:
+    bench.know_item_time(1.0)
+    bench.join(slots=8)
+    job = bench.start(JOB, 9)
+    bench.know_item_time(0.001)
+    job.suspects = ranges((3, 4), (6, 7))
+    placed = [(order.start, order.stop, order.alone) for order in bench.place()]
+    assert {part for part in placed if part[2]} == {(3, 4, True), (6, 7, True)}
+    assert all(stop <= 3 or 4 <= start < stop <= 6 or start >= 7 for start, stop, alone in placed if not alone)
+
+
+def test_a_range_that_has_cost_nodes_goes_without_the_one_behind_it(bench: Bench) -> None:
+    bench.know_item_time(0.001)
+    job = bench.start(JOB, 9)
+    restore_losses(job, 0, 2, 1)
+    bench.join()
+    first = bench.place()[0]
+    assert (first.start, first.stop) == (0, 2)
+
+
+def test_of_items_that_may_not_run_twice_few_go_out_at_a_time(bench: Bench) -> None:
+    """They fail together where their node is lost."""
+    bench.know_item_time(0.000_01)
+    bench.join()
+    bench.start(JOB, 1_000_000, options=Options(on_lost=OnLost.FAIL))
+    assert {order.stop - order.start for order in bench.place()} == {FAIL_CHUNK_ITEMS_MAX}
+
+
+def test_a_range_under_watch_goes_to_the_emptiest_node_that_watches_none(bench: Bench) -> None:
+    bench.know_item_time(2.0)
+    bench.join(slots=4)
+    bench.start(OTHER, 3)
+    assert len(bench.place()) == 3
+    bench.join(OTHER_NODE, slots=4)
+    bench.start(JOB, 1)
+    restore_losses(bench.job(), 0, 1, 2)
+    assert bench.place_one().node == OTHER_NODE
 
 
 def test_work_that_is_done_is_not_counted_against_a_node(bench: Bench) -> None:
