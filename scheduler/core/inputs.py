@@ -65,6 +65,5 @@ class InputIndex:
         """Drop blocks that end at or below `index`, now and then, never the last ones: a resend may still name them."""
         if len(self._blocks) <= _ENTRIES_KEPT:
             return
-        keep_from = min(bisect_right(self._bases, index) - 1, len(self._blocks) - _ENTRIES_KEPT // 2)
-        if keep_from > 0:
-            del self._bases[:keep_from], self._blocks[:keep_from]
+        gone = max(0, min(bisect_right(self._bases, index) - 1, len(self._blocks) - _ENTRIES_KEPT // 2))
+        del self._bases[:gone], self._blocks[:gone]

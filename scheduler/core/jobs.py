@@ -313,6 +313,8 @@ def on_pause_job(state: State, asked: PauseJob, out: Out) -> Accepted | Refused:
         )
     if asked.resume == (job.state is JobState.PAUSED):
         move_job(job, JobTrigger.RESUME if asked.resume else JobTrigger.PAUSE)
+        if asked.resume and job.chunks:
+            move_job(job, JobTrigger.PLACE)  # Before the pause; perhaps there is nothing more to place.
         note_ready(state, job)
         out.append(job_record(job))
     return Accepted(state.epoch, f"job {job.id} is {job.state}")

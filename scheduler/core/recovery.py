@@ -39,7 +39,6 @@ def rebuild(snapshot: Snapshot, settings: CoreSettings, now: Now) -> State:
     for restored in state.jobs.values():
         _restore_dependencies(state, restored)
         note_ready(state, restored)
-    state.plan_wanted = True
     return state
 
 
@@ -121,6 +120,8 @@ def _restore_chunk(state: State, stored: StoredChunk, now: Now) -> Chunk:
         state=ChunkState.LEASED if stored.leased else ChunkState.SENT,
         placed_at=now.mono,
         work_s=0.0,
+        # They change when a fence ends, so those of its range are what they were when it was placed.
+        losses=job.losses_of(remaining.first.start),
     )
     add_chunk(state, job, chunk)
     return chunk
@@ -165,11 +166,11 @@ def _delay_pending(state: State, job: Job, items: Range, left_s: float, now: Now
 
 
 def _restore_dependencies(state: State, job: Job) -> None:
-    """A job ends and frees its dependents in one commit: one that is not live any more has succeeded."""
-    if job.winding_down:
-        return
+    """A job ends and frees its dependents in one commit: one that is not live any more has succeeded.
+
+    A job that winds down waits for none of them: it has live chunks, and was given them when all had ended.
+    """
     for dependency in job.after:
-        waited = state.jobs.get(dependency)
-        if waited is not None and not waited.terminal:
+        if dependency in state.jobs:
             job.waits_for.add(dependency)
             state.dependents.setdefault(dependency, []).append(job.id)

@@ -44,7 +44,7 @@ from windrow.scheduler.core.state import (
     return_to_pending,
 )
 from windrow.scheduler.core.twins import close_twin, ends_for_twin
-from windrow.scheduler.core.unfit import on_unfit, stop_if_no_node_is_left
+from windrow.scheduler.core.unfit import on_expected_node_gone, on_unfit, stop_if_no_node_is_left
 
 FORMER_BOOTS_MAX = 8
 KEY_ID = 1
@@ -148,9 +148,12 @@ def on_node_bye(state: State, bye: NodeBye, now: Now, out: Out) -> Accepted:
 
 def part_with_node(state: State, node: Node, trigger: NodeTrigger, now: Now, out: Out) -> None:
     """The node left or was lost: everything it had goes back, and what is on the way to it is dead."""
+    expected = node.state is NodeState.EXPECTED
     node.state = next_node_state(node.state, trigger)
     for chunk in list(node.chunks.values()):
         lose_chunk(state, chunk, now, out, blame=trigger is NodeTrigger.LOSE)
+    if expected:
+        on_expected_node_gone(state, now, out)
     out.append(node_record(node, now))
     out.append(EmptyNode(node.id))
 

@@ -142,15 +142,13 @@ class Job:
 
     def forget_attempts(self, start: int, stop: int) -> None:
         """The indexes have another number of attempts from now on, or are terminal; suspicion is history."""
-        if self.attempts:
-            _remove_everywhere(self.attempts, start, stop)
+        _remove_everywhere(self.attempts, start, stop)
         if self.suspects:
             self.suspects.remove(start, stop)
 
     def forget_losses(self, start: int, stop: int) -> None:
         """The indexes are terminal."""
-        if self.losses:
-            _remove_everywhere(self.losses, start, stop)
+        _remove_everywhere(self.losses, start, stop)
 
 
 def _remove_everywhere(numbered: dict[int, RangeSet], start: int, stop: int) -> None:
@@ -356,7 +354,7 @@ def close_chunk(state: State, chunk: Chunk, out: Out) -> None:
     node = state.nodes[chunk.node]
     del node.chunks[chunk.fence]
     node.work_s = max(0.0, node.work_s - chunk.work_s) if node.chunks else 0.0
-    state.plan_wanted = state.plan_wanted or bool(state.ready)
+    state.plan_wanted = bool(state.ready)
     out.append(DropChunk(chunk.fence))
     out.append(Settle(chunk.fence, chunk.node))
 

@@ -13,7 +13,7 @@ from windrow.scheduler.core.jobs import wind_down
 from windrow.scheduler.core.losses import failure_record, quarantine
 from windrow.scheduler.core.machines import JobTrigger, NodeState
 from windrow.scheduler.core.planning import is_able
-from windrow.scheduler.core.state import Chunk, Job, Out, State, return_to_pending
+from windrow.scheduler.core.state import Chunk, Job, Node, Out, State, return_to_pending
 
 SAID_MAX = 3
 """Different reasons in one message."""
@@ -23,8 +23,15 @@ _GOES_ON = (JobState.PENDING, JobState.RUNNING, JobState.PAUSED)
 
 
 def _is_node_left(state: State, job: Job) -> bool:
-    """Whether a live node offers the task and is not left out; it may be draining."""
-    return any(node.state is NodeState.ALIVE and is_able(node, job) for node in state.nodes.values())
+    """Whether a node offers the task and is not left out: one that lives (it may be draining), or that is expected."""
+    return any(_may_be_able(node, job) for node in state.nodes.values())
+
+
+def _may_be_able(node: Node, job: Job) -> bool:
+    if node.state is NodeState.EXPECTED:
+        # Nodes report before they say hello: after a restart the first one to speak is not the only one.
+        return node.id not in job.unfit
+    return node.state is NodeState.ALIVE and is_able(node, job)
 
 
 def on_unfit(state: State, job: Job, chunk: Chunk, failure: ItemFailure, now: Now, out: Out) -> bool:
@@ -50,3 +57,9 @@ def stop_if_no_node_is_left(state: State, job: Job, now: Now, out: Out) -> None:
     if job.unfit and job.state in _GOES_ON and not _is_node_left(state, job):
         reason = f"no node is left that can do it ({len(job.unfit)} said that they cannot): {_said(job)}"
         wind_down(state, job, JobTrigger.STOP, reason, now, out)
+
+
+def on_expected_node_gone(state: State, now: Now, out: Out) -> None:
+    """Jobs may have counted on it."""
+    for job in state.jobs.values():
+        stop_if_no_node_is_left(state, job, now, out)

@@ -75,3 +75,12 @@ def test_what_lies_at_the_index_itself_is_not_forgotten() -> None:
     index.forget_below(105)
     assert index.find(90) is None
     assert index.find(100) is not None
+
+
+def test_below_what_is_remembered_nothing_is_forgotten() -> None:
+    index = make_index(*[(10, 1)] * 5000)
+    index.forget_below(15)
+    assert len(index) == 4999
+    for below in (0, 5, 15):
+        index.forget_below(below)
+        assert len(index) == 4999

@@ -754,6 +754,19 @@ def test_to_pause_or_to_resume_twice_changes_nothing_more(bench: Bench) -> None:
     bench.expect_nothing()
 
 
+@pytest.mark.parametrize("runs", [True, False])
+def test_a_job_that_is_resumed_is_running_where_items_of_it_run(bench: Bench, runs: bool) -> None:
+    bench.start(JOB, 1)
+    if runs:
+        bench.join()
+        bench.drop_rest()
+        bench.lease(bench.place_one())
+    state = JobState.RUNNING if runs else JobState.PENDING
+    bench.ask_for(Accepted, PauseJob(JOB))
+    assert bench.ask_for(Accepted, PauseJob(JOB, resume=True)).note == f"job {JOB} is {state}"
+    assert [record.state for record in bench.pick(SetJob)] == [JobState.PAUSED, state]
+
+
 @pytest.mark.parametrize(("resume", "what"), [(False, "nothing to pause"), (True, "nothing to resume")])
 def test_a_job_that_is_being_cancelled_is_neither_paused_nor_resumed(bench: Bench, resume: bool, what: str) -> None:
     cancelled_while(bench, "leased")

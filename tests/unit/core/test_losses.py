@@ -320,9 +320,8 @@ def test_who_has_cost_nodes_is_looked_for_in_ever_smaller_company(bench: Bench) 
         bench.report()
         bench.report(*(tombstone(fence) for fence in bench.state.chunks))
         bench.drop_rest()
-    assert sizes == sorted(sizes, reverse=True)
-    assert len(set(sizes)) == 4
-    assert sizes[-1] == 1
+    assert sizes[0] > 32
+    assert sizes[1:] == [32, 4, 1]
 
 
 @pytest.mark.parametrize("options", [Options(), Options(on_lost=OnLost.FAIL)], ids=["run again", "fail"])

@@ -363,6 +363,19 @@ def test_a_failure_with_retries_left_waits_and_runs_again_with_its_count(bench: 
     bench.drop_rest()
 
 
+def test_a_suspect_that_fails_in_an_ordinary_way_is_suspected_no_longer(bench: Bench) -> None:
+    bench.join()
+    bench.start(JOB, 1, options=Options(retries=1, backoff_s=0.0))
+    order = bench.place_one()
+    bench.report(failure_of(order, 0, FailureKind.CRASH), holds=(order.fence,))
+    alone = bench.place_one(0.1)
+    assert alone.alone
+    bench.report(failure_of(alone, 0), holds=(alone.fence,))
+    bench.drop_rest()
+    again = bench.place_one(0.1)
+    assert (again.alone, again.attempts) == (False, ((0, 1, 1),))
+
+
 def test_a_crash_makes_the_executing_item_a_suspect_and_nobody_else(bench: Bench) -> None:
     """Invariant 5: the innocents of the same worker are given back and blamed for nothing."""
     order = placed(bench)

@@ -198,11 +198,57 @@ def test_a_stream_that_was_left_open_is_closed_after_a_day_and_ends(bench: Bench
     bench.drop_rest()
 
 
-def test_a_stream_with_work_left_is_not_closed(bench: Bench) -> None:
-    open_stream(bench)
+@pytest.mark.parametrize("left", ["pending", "delayed", "running"])
+def test_a_stream_with_work_left_is_not_closed(bench: Bench, left: str) -> None:
+    bench.ask_for(Started, StartJob(STREAM, "t:work", stream=True))
+    bench.ask(append(STREAM, 0, 1, delay_s=20 * DAY_S if left == "delayed" else 0.0))
+    bench.drop_rest()
+    if left == "running":
+        bench.lease(bench.place_one())
     look(bench, 10 * DAY_S)
     bench.expect_nothing()
     assert bench.job(STREAM).open
+
+
+def test_a_stream_that_has_ended_in_the_very_turn_ends_once(bench: Bench) -> None:
+    open_stream(bench)
+    bench.finish(bench.place_one())
+    bench.mono += 2 * DAY_S
+    bench.ask_for(Accepted, CloseJob(STREAM, 1))
+    bench.drop_rest()
+    look(bench)
+    bench.expect_nothing()
+
+
+def test_a_stream_that_was_left_open_before_its_turn_came_stays_closed_over_a_restart(bench: Bench) -> None:
+    """It waits for another job, and ends with that."""
+    bench.start(JOB, 1)
+    order = bench.place_one()
+    bench.lease(order)
+    bench.ask_for(Started, StartJob(STREAM, "t:work", stream=True, after=(JOB,)))
+    bench.drop_rest()
+    look(bench, 2 * DAY_S)
+    bench.drop_rest()
+    bench.restart()
+    assert not bench.job(STREAM).open
+    bench.join(holds=(order.fence,))
+    bench.finish(order)
+    assert bench.job_state(STREAM) is JobState.DONE
+
+
+def test_a_stream_that_was_written_to_of_late_is_not_closed_however_old_it_is(bench: Bench) -> None:
+    open_stream(bench)
+    bench.finish(bench.place_one())
+    bench.mono += STREAM_OPEN_S_MAX
+    bench.join()
+    bench.ask(append(STREAM, 1, 1))
+    bench.drop_rest()
+    bench.finish(bench.place_one())
+    look(bench, STREAM_SILENT_S - 10.0)
+    assert bench.job(STREAM).open
+    look(bench, 20.0)
+    assert not bench.job(STREAM).open
+    bench.drop_rest()
 
 
 def test_a_stream_that_is_written_to_is_not_closed_however_the_wall_clock_jumps(bench: Bench) -> None:
@@ -233,9 +279,20 @@ def test_settings_without_one_of_the_two_keep_that_for_ever() -> None:
     assert set(kept_since(dataclasses.replace(KEPT, failures_kept_s=None), now)) == {JobState.DONE, JobState.CANCELLED}
 
 
-def test_what_the_store_names_too_early_is_kept_all_the_same(bench: Bench) -> None:
+@pytest.mark.parametrize("early_s", [0.0, 1.0])
+def test_what_the_store_names_too_early_is_kept_all_the_same(bench: Bench, early_s: float) -> None:
+    """At the very instant its time is not over yet."""
     end(bench)
     end(bench, NEWER)
-    seen = EndedJob(no_of(bench, JOB), JOB, JobState.DONE, bench.now.wall - 7 * DAY_S + 1.0)
+    seen = EndedJob(no_of(bench, JOB), JOB, JobState.DONE, bench.now.wall - 7 * DAY_S + early_s)
     bench.take(EndedSeen((seen,), False))
+    bench.expect_nothing()
+
+
+def test_what_is_kept_for_ever_stays_though_the_store_names_it() -> None:
+    bench = Bench(dataclasses.replace(KEPT, failures_kept_s=None))
+    bench.join()
+    fail(bench)
+    end(bench, NEWER)
+    bench.take(EndedSeen((EndedJob(no_of(bench, JOB), JOB, JobState.FAILED, WALL_S - 1000 * DAY_S),), False))
     bench.expect_nothing()

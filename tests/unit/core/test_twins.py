@@ -6,14 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from tests.core_bench import JOB, NODE, Bench, failure_of, released_of, values_of
-from windrow.common.messages import CancelJob, ItemFailure
+from tests.core_bench import JOB, NODE, Bench, failure_of, ranges, released_of, values_of
+from windrow.common.messages import Accepted, CancelJob, ChunkReport, ItemFailure, PauseJob
 from windrow.common.options import Options
-from windrow.common.words import FailureKind, JobState, NodeId
-from windrow.scheduler.core.commands import Dispatch
+from windrow.common.words import FailureKind, Fence, JobState, NodeId
+from windrow.scheduler.core.commands import Dispatch, TellNode
 from windrow.scheduler.core.events import BrokerChanged
 from windrow.scheduler.core.info import depths, job_info
-from windrow.scheduler.core.records import DropChunk, PutAttempt, PutFailure, PutLosses
+from windrow.scheduler.core.losses import restore_losses
+from windrow.scheduler.core.records import DropChunk, PutAttempt, PutChunk, PutFailure, PutLosses
 
 OTHER = NodeId("node-b")
 IDEMPOTENT = Options(idempotent=True, retries=1)
@@ -67,6 +68,18 @@ def test_no_twin_is_placed_where_the_task_does_not_allow_it(bench: Bench, option
 def test_no_twin_is_placed_before_its_time(bench: Bench) -> None:
     straggler(bench)
     assert bench.place(0.9) == []
+
+
+def test_an_item_of_which_no_time_is_known_gets_a_twin_after_a_second(bench: Bench) -> None:
+    bench.join()
+    bench.start(JOB, 1, options=IDEMPOTENT)
+    order = bench.place_one()
+    bench.join(OTHER)
+    wait_for_twins(bench, order, seconds=1)
+    assert bench.pick(Dispatch) == []
+    bench.tick(0.1)
+    assert [twin.node for twin in bench.pick(Dispatch)] == [OTHER]
+    bench.drop_rest()
 
 
 @pytest.mark.parametrize("first", [0, 1])
@@ -166,3 +179,209 @@ def test_twins_are_twins_again_after_a_restart_of_the_scheduler(bench: Bench) ->
     bench.report(values_of(twin), node=OTHER, holds=(twin.fence,))
     bench.drop_rest()
     assert bench.job_state() is JobState.DONE
+
+
+# ── Which items get one, and where ───────────────────────────────────────────────────────────────────────────────
+
+
+def wait_for_twins(bench: Bench, *orders: Dispatch, idle: tuple[NodeId, ...] = (OTHER,), seconds: int = 4) -> None:
+    """The nodes are heard of for so long, and hold these; what comes of it waits in `out`."""
+    for _ in range(2 * seconds):
+        for node in dict.fromkeys([*(order.node for order in orders), *idle]):
+            bench.report(holds=tuple(order.fence for order in orders if order.node == node), node=node)
+        bench.tick(0.5)
+
+
+def test_a_twin_is_committed_under_the_next_fence_before_it_is_sent(bench: Bench) -> None:
+    order = straggler(bench)
+    fence = Fence(order.fence.epoch, order.fence.counter + 1)
+    wait_for_twins(bench, order, seconds=1)
+    bench.drop_rest()
+    bench.tick(0.5)
+    bench.expect(PutChunk(fence, 1, 0, 1, OTHER), Dispatch(fence, OTHER, JOB, 0, 1, (), alone=False))
+    twin = bench.state.chunks[fence]
+    assert (twin.start, twin.stop) == (0, 1)
+
+
+def test_a_twin_knows_of_the_attempts_of_its_item(bench: Bench) -> None:
+    bench.know_item_time(0.1)
+    bench.join()
+    bench.start(JOB, 1, options=Options(idempotent=True, retries=2, backoff_s=0.0))
+    bench.report(failure_of(bench.place_one(), 0))
+    order = bench.place_one(0.1)
+    bench.lease(order)
+    bench.join(OTHER)
+    wait_for_twins(bench, order)
+    assert bench.pick_one(Dispatch).attempts == ((0, 1, 1),)
+    bench.drop_rest()
+
+
+def test_no_twin_goes_to_the_node_that_is_at_the_item_already(bench: Bench) -> None:
+    bench.know_item_time(0.1)
+    bench.join(slots=2)
+    bench.start(JOB, 1, options=IDEMPOTENT)
+    order = bench.place_one()
+    wait_for_twins(bench, order, idle=())
+    assert bench.pick(Dispatch) == []
+    bench.drop_rest()
+
+
+def test_no_twin_goes_to_a_node_that_does_not_offer_the_task(bench: Bench) -> None:
+    bench.know_item_time(0.1)
+    bench.join()
+    bench.start(JOB, 1, options=IDEMPOTENT)
+    order = bench.place_one()
+    bench.join(OTHER, tasks=("t:something_else",))
+    wait_for_twins(bench, order)
+    assert bench.pick(Dispatch) == []
+    bench.drop_rest()
+
+
+def test_an_idle_node_gets_one_twin_at_one_look(bench: Bench) -> None:
+    bench.know_item_time(1.0)
+    bench.join(slots=2)
+    bench.start(JOB, 2, options=IDEMPOTENT)
+    orders = bench.place()
+    assert [(order.start, order.stop) for order in orders] == [(0, 1), (1, 2)]
+    bench.lease(*orders)
+    bench.join(OTHER, slots=2)
+    bench.drop_rest()
+    looks: list[int] = []
+    for _ in range(8):
+        bench.report(holds=tuple(order.fence for order in orders))
+        bench.report(node=OTHER)
+        bench.tick(0.4)
+        looks.append(len(bench.pick(Dispatch)))
+        bench.drop_rest()
+    assert (max(looks), sum(looks)) == (1, 2)
+
+
+def test_no_twin_is_placed_while_items_of_the_job_wait_for_a_place(bench: Bench) -> None:
+    """Of those that have cost two nodes each node watches one at a time: the last one waits while a slot idles."""
+    bench.know_item_time(1.0)
+    bench.join()
+    job = bench.start(JOB, 4, options=IDEMPOTENT)
+    restore_losses(job, 1, 4, 2)
+    plain, watched = bench.place()
+    bench.lease(plain, watched)
+    bench.join(OTHER, slots=2)
+    other = bench.place_one(0.1)
+    assert (plain.start, other.node, len(job.pending)) == (0, OTHER, 1)
+    wait_for_twins(bench, plain, watched, other)
+    assert bench.pick(Dispatch) == []
+    bench.drop_rest()
+
+
+def test_a_chunk_that_has_not_arrived_gets_no_twin_however_long_it_is_on_its_way(bench: Bench) -> None:
+    bench.know_item_time(0.1)
+    bench.join()
+    bench.start(JOB, 1, options=IDEMPOTENT)
+    bench.sent(bench.place_one())
+    bench.join(OTHER)
+    wait_for_twins(bench, idle=(NODE, OTHER))
+    assert bench.pick(Dispatch) == []
+    bench.drop_rest()
+
+
+def test_a_chunk_with_more_than_one_item_left_gets_no_twin(bench: Bench) -> None:
+    order = chunk_of_three(bench)
+    bench.join(OTHER, slots=2)
+    wait_for_twins(bench, order)
+    assert bench.chunk(order).wanted_back, "what has not started there is asked for instead"
+    assert bench.pick(Dispatch) == []
+    bench.drop_rest()
+
+
+@pytest.mark.parametrize("known", ["its worker crashed", "its node was lost"])
+def test_an_item_that_may_have_killed_something_is_not_tried_on_two_nodes_at_once(bench: Bench, known: str) -> None:
+    bench.know_item_time(0.1)
+    bench.join()
+    bench.start(JOB, 1, options=IDEMPOTENT)
+    first = bench.place_one()
+    bench.lease(first)
+    if known == "its worker crashed":
+        bench.report(failure_of(first, 0, FailureKind.CRASH))
+    else:
+        bench.join(boot="boot-2")
+        bench.join()
+    again = bench.place_one(0.1)
+    assert (again.alone, again.lease_first) == (known == "its worker crashed", known == "its node was lost")
+    bench.lease(again)
+    bench.join(OTHER)
+    wait_for_twins(bench, again)
+    assert bench.pick(Dispatch) == []
+    bench.drop_rest()
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_paused_job_gets_no_twin_until_it_is_resumed(bench: Bench, resumed: bool) -> None:
+    order = straggler(bench)
+    bench.ask_for(Accepted, PauseJob(JOB))
+    if resumed:
+        bench.ask_for(Accepted, PauseJob(JOB, resume=True))
+    wait_for_twins(bench, order)
+    assert len(bench.pick(Dispatch)) == (1 if resumed else 0)
+    bench.drop_rest()
+
+
+# ── What the two say ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_other_node_is_told_at_once_that_it_can_stop(bench: Bench) -> None:
+    order, twin = twins(bench)
+    bench.report(values_of(twin), node=OTHER, holds=(twin.fence,))
+    assert bench.pick(TellNode) == [TellNode(order.node)]
+    bench.drop_rest()
+
+
+def chunk_of_three(bench: Bench) -> Dispatch:
+    """All that is left of a job, leased at NODE."""
+    bench.know_item_time(0.1)
+    bench.join()
+    bench.start(JOB, 6, options=IDEMPOTENT)
+    order, *rest = bench.place()
+    while rest:
+        bench.report(*map(values_of, rest), holds=(order.fence,))
+        bench.drop_rest()
+        rest = bench.place(0.1)
+    assert bench.chunk(order).remaining == ranges((0, 3))
+    return order
+
+
+def twins_over_the_middle(bench: Bench) -> tuple[Dispatch, Dispatch]:
+    """Of a chunk of three items the second one is left, and has a twin."""
+    order = chunk_of_three(bench)
+    bench.report(values_of(order, 0, 1), values_of(order, 2, 3), holds=(order.fence,))
+    bench.join(OTHER)
+    wait_for_twins(bench, order)
+    twin = bench.pick_one(Dispatch)
+    assert (twin.start, twin.stop) == (1, 2)
+    bench.drop_rest()
+    return order, twin
+
+
+@pytest.mark.parametrize("again", ["value before", "value behind", "released before", "released behind", "nothing"])
+def test_what_a_node_says_again_of_other_items_ends_no_twin(bench: Bench, again: str) -> None:
+    order, twin = twins_over_the_middle(bench)
+    said = {
+        "value before": values_of(order, 0, 1),
+        "value behind": values_of(order, 2, 3),
+        "released before": released_of(order, (0, 1)),
+        "released behind": released_of(order, (2, 3)),
+        "nothing": ChunkReport(order.fence, JOB),
+    }
+    bench.report(said[again], holds=(order.fence,))
+    assert list(bench.job().chunks) == [order.fence, twin.fence]
+    bench.expect_nothing()
+
+
+@pytest.mark.parametrize("part", [(0, 1), (2, 3)])
+def test_a_failure_beside_values_that_are_said_again_leaves_the_item_to_the_twin(
+    bench: Bench, part: tuple[int, int]
+) -> None:
+    order, twin = twins_over_the_middle(bench)
+    said = replace(values_of(order, *part), failures=failure_of(order, 1).failures)
+    bench.report(said, holds=(order.fence,))
+    assert bench.pick(PutAttempt) == []
+    assert list(bench.job().chunks) == [twin.fence]
+    bench.drop_rest()

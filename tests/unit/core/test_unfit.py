@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from tests.core_bench import JOB, NODE, TASK, Bench, append, tombstone, values_of
-from windrow.common.messages import Accepted, ChunkReport, ItemFailure, NodeBye, RetryJob, StartJob
+import pytest
+
+from tests.core_bench import JOB, NODE, TASK, Bench, append, failure_of, tombstone, values_of
+from windrow.common.messages import (
+    Accepted,
+    CancelJob,
+    ChunkReport,
+    ItemFailure,
+    NodeBye,
+    PauseJob,
+    RetryJob,
+    StartJob,
+)
 from windrow.common.options import Options
 from windrow.common.words import FailureKind, JobState, NodeId
 from windrow.scheduler.core.commands import Dispatch
 from windrow.scheduler.core.explain import explain_job
 from windrow.scheduler.core.info import directives
-from windrow.scheduler.core.records import PutFailure
+from windrow.scheduler.core.machines import NodeState
+from windrow.scheduler.core.records import PutFailure, ShortenChunk
 
 OTHER = NodeId("node-b")
 WHY = "/data is not mounted here"
@@ -24,7 +36,7 @@ def started(bench: Bench, *, items: int = 4, retries: int = 0, nodes: tuple[Node
     bench.know_item_time(10.0)
     for node in nodes:
         bench.join(node)
-    bench.start(JOB, items, options=Options(retries=retries))
+    bench.start(JOB, items, options=Options(retries=retries, backoff_s=0.0))
 
 
 def test_the_item_goes_to_another_node_and_uses_no_attempt(bench: Bench) -> None:
@@ -207,3 +219,129 @@ def test_the_same_daemon_saying_hello_again_is_left_out_as_before(bench: Bench) 
     bench.join(NODE)
     bench.drop_rest()
     assert list(bench.job().unfit) == [NODE]
+
+
+def test_nodes_that_have_left_are_none_that_could_do_it(bench: Bench) -> None:
+    started(bench, items=1)
+    order = bench.place_one()
+    other = OTHER if order.node == NODE else NODE
+    bench.ask(NodeBye(other, "boot-1"))
+    bench.drop_rest()
+    unfit(bench, order, 0)
+    bench.drop_rest()
+    assert bench.job_state() is JobState.FAILED
+
+
+def test_after_a_restart_nodes_that_are_still_expected_may_be_able_to_do_it(bench: Bench) -> None:
+    """Nodes report before they say hello: the first one to speak is not the last one that is left."""
+    started(bench, items=1)
+    order = bench.place_one()
+    bench.lease(order, node=order.node)
+    bench.restart()
+    unfit(bench, order, 0)
+    bench.drop_rest()
+    assert bench.job().state is JobState.RUNNING
+    other = OTHER if order.node == NODE else NODE
+    bench.join(other)
+    bench.drop_rest()
+    bench.finish(bench.place_one(0.1), node=other)
+    assert bench.job_state() is JobState.DONE
+
+
+def expecting(bench: Bench, items: int) -> Dispatch:
+    """After a restart NODE alone has come back, and was left out; the other chunk that it has of the job."""
+    bench.know_item_time(10.0)
+    bench.join()
+    bench.join(OTHER)
+    bench.restart()
+    bench.know_item_time(10.0)
+    bench.join()
+    bench.start(JOB, items)
+    first, other = bench.place()
+    failure = ItemFailure(first.start, FailureKind.UNFIT, "windrow.NodeUnfit", WHY)
+    bench.report(ChunkReport(first.fence, JOB, failures=(failure,)), holds=(first.fence, other.fence))
+    bench.drop_rest()
+    assert (bench.node(OTHER).state, bench.job().winding_down) == (NodeState.EXPECTED, False)
+    return other
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_job_that_counts_on_a_node_that_is_expected_fails_when_that_has_not_come(bench: Bench, paused: bool) -> None:
+    other = expecting(bench, 4)
+    if paused:
+        bench.ask_for(Accepted, PauseJob(JOB))
+    bench.mono += bench.settings.lease_s - 0.5
+    bench.report(holds=(other.fence,))
+    bench.tick()
+    assert not bench.job().winding_down
+    bench.tick(1.0)
+    assert (bench.job().state, WHY in bench.job().reason) == (JobState.STOPPING, True)
+    bench.drop_rest()
+
+
+@pytest.mark.parametrize("how", ["is being cancelled", "has ended in this very turn"])
+def test_a_job_that_goes_on_no_longer_is_not_stopped_for_a_node_that_has_not_come(bench: Bench, how: str) -> None:
+    other = expecting(bench, 2)
+    bench.mono += bench.settings.lease_s - 0.5
+    bench.report(holds=(other.fence,))
+    bench.mono += 1.0
+    bench.ask_for(Accepted, CancelJob(JOB))
+    if how == "has ended in this very turn":
+        bench.report(values_of(other))
+    bench.tick()
+    assert bench.job_state() is (JobState.CANCELLING if how == "is being cancelled" else JobState.CANCELLED)
+    bench.drop_rest()
+
+
+def test_after_a_restart_the_only_node_that_is_expected_has_said_that_it_cannot(bench: Bench) -> None:
+    started(bench, items=1, nodes=(NODE,))
+    order = bench.place_one()
+    bench.lease(order)
+    bench.restart()
+    unfit(bench, order, 0)
+    bench.drop_rest()
+    assert bench.job_state() is JobState.FAILED
+
+
+@pytest.mark.parametrize("nodes", [(NODE,), (NODE, OTHER)], ids=["for good", "not for good"])
+def test_its_history_is_numbered_behind_the_attempts_before(bench: Bench, nodes: tuple[NodeId, ...]) -> None:
+    started(bench, items=1, retries=1, nodes=nodes)
+    first = bench.place_one()
+    bench.report(failure_of(first, 0), node=first.node)
+    bench.drop_rest()
+    again = bench.place_one(0.1)
+    assert again.attempts == ((0, 1, 1),)
+    unfit(bench, again, 0)
+    (history,) = bench.pick(PutFailure)
+    assert (history.attempt, history.final) == (2, nodes == (NODE,))
+    bench.drop_rest()
+
+
+def test_an_item_that_failed_for_want_of_a_node_has_its_outcome_and_its_chunk_is_not_written_anew(
+    bench: Bench,
+) -> None:
+    bench.know_item_time(0.01)
+    bench.join()
+    bench.start(JOB, 10)
+    order = bench.place()[0]
+    assert order.stop - order.start > 1
+    bench.drop_rest()
+    unfit(bench, order, order.start)
+    assert bench.pick(ShortenChunk) == []
+    assert bench.pick_one(PutFailure).final
+    bench.drop_rest()
+
+
+def test_a_stream_is_not_stopped_where_its_only_node_has_come_back_without_the_task(bench: Bench) -> None:
+    """What it says of a call that it ran before is the outcome of that call and of no other one."""
+    bench.join()
+    bench.ask(StartJob(JOB, TASK, stream=True))
+    bench.ask(append(JOB, 0, 1))
+    bench.drop_rest()
+    order = bench.place_one()
+    bench.lease(order)
+    bench.join(tasks=("t:something_else",), holds=(order.fence,))
+    unfit(bench, order, 0)
+    assert bench.pick_one(PutFailure).final
+    assert bench.job().state is JobState.RUNNING
+    bench.drop_rest()
