@@ -129,6 +129,7 @@ class SchedulerSection(_Section):
     confirm_timeout_s: Seconds = Field(default=5.0, description="seconds, above 0 to 86400")
     results_kept_days: KeptDays = Field(default=7.0, description="days, above 0 to 36500, or off for ever")
     failures_kept_days: KeptDays = Field(default=30.0, description="days, above 0 to 36500, or off for ever")
+    nodes_kept_days: KeptDays = Field(default=7.0, description="days, above 0 to 36500, or off for ever")
 
     _amqp = field_validator("amqp_url")(_check_amqp)
 

@@ -135,6 +135,12 @@ class AmqpDispatch:
         if not queue.declared:
             self._add_steps(_Step("declare", node))
 
+    def close_node(self, node: NodeId) -> None:
+        queue = self._nodes.pop(node, _NodeQueue())
+        for message in queue.waiting:
+            self._unsent(message.fence, "its node is forgotten")
+        self._add_steps(_Step("delete", node))
+
     def empty_node(self, node: NodeId) -> None:
         queue = self._nodes.setdefault(node, _NodeQueue())
         for message in queue.waiting:

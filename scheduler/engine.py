@@ -15,6 +15,7 @@ from windrow.common.words import JobId, JobState, NodeId, Now
 from windrow.scheduler.core.commands import (
     Answer,
     ChangeAnswer,
+    CloseNode,
     Command,
     Dispatch,
     EmptyNode,
@@ -26,7 +27,16 @@ from windrow.scheduler.core.commands import (
 from windrow.scheduler.core.events import Asked, Change, DependencyKnown, EndedSeen, Event, Recalled, Tick
 from windrow.scheduler.core.machines import ChunkState
 from windrow.scheduler.core.reactor import apply
-from windrow.scheduler.core.records import PutFailure, PutInput, PutValues, Record, RemoveJob, SetJob, SweepRemoved
+from windrow.scheduler.core.records import (
+    DropNode,
+    PutFailure,
+    PutInput,
+    PutValues,
+    Record,
+    RemoveJob,
+    SetJob,
+    SweepRemoved,
+)
 from windrow.scheduler.core.recovery import rebuild
 from windrow.scheduler.core.reports import KEY_ID
 from windrow.scheduler.core.retention import LOOK_EVERY_S, STEP_EVERY_S, STEP_JOBS, kept_since
@@ -127,6 +137,9 @@ class Engine:
         removed = sum(isinstance(command, RemoveJob) for command in commands)
         if removed:
             log.info("ended jobs are not kept any more", action="jobs_removed", jobs=removed)
+        for command in commands:
+            if isinstance(command, DropNode):
+                log.info("a node was away for so long that it is forgotten", action="node_forgotten", node=command.id)
         busy = any(isinstance(command, SweepRemoved) for command in commands)
         self._retention_at = now.mono + (STEP_EVERY_S if busy else LOOK_EVERY_S)
         return commands
@@ -160,12 +173,12 @@ class Engine:
         done = Turn()
         records: list[Record] = []
         dispatches: list[Dispatch] = []
-        effects: list[Answer | Settle | OpenNode | EmptyNode | TellNode | JobEnded] = []
+        effects: list[Answer | Settle | OpenNode | CloseNode | EmptyNode | TellNode | JobEnded] = []
         for command in commands:
             match command:
                 case Dispatch():
                     dispatches.append(command)
-                case Answer() | Settle() | OpenNode() | EmptyNode() | TellNode() | JobEnded():
+                case Answer() | Settle() | OpenNode() | CloseNode() | EmptyNode() | TellNode() | JobEnded():
                     effects.append(command)
                 case _:
                     records.append(command)
@@ -209,7 +222,9 @@ class Engine:
         self.counts.records += len(records)
         self.counts.commit_s_sum += time.perf_counter() - began
 
-    def _effect(self, effect: Answer | Settle | OpenNode | EmptyNode | TellNode | JobEnded, done: Turn) -> None:
+    def _effect(
+        self, effect: Answer | Settle | OpenNode | CloseNode | EmptyNode | TellNode | JobEnded, done: Turn
+    ) -> None:
         match effect:
             case Answer(ask, message):
                 done.answers.append((ask, message))
@@ -218,6 +233,8 @@ class Engine:
             case OpenNode(node):
                 self._dispatch.open_node(node)
                 done.nodes.add(node)
+            case CloseNode(node):
+                self._dispatch.close_node(node)
             case EmptyNode(node):
                 self._dispatch.empty_node(node)
             case TellNode(node):

@@ -57,6 +57,9 @@ class LocalDispatch:
     def open_node(self, node: NodeId) -> None:
         self._outboxes.setdefault(node, {})
 
+    def close_node(self, node: NodeId) -> None:
+        self._outboxes.pop(node, None)
+
     def empty_node(self, node: NodeId) -> None:
         self._outboxes.get(node, {}).clear()
 

@@ -138,6 +138,10 @@ class Dispatch(Protocol):
         """Declare the node queue; again after each reconnect."""
         ...
 
+    def close_node(self, node: NodeId) -> None:
+        """Delete the node queue with all that is in it; a later open_node declares it again."""
+        ...
+
     def empty_node(self, node: NodeId) -> None:
         """Drop everything that is on the way to the node."""
         ...

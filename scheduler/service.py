@@ -53,6 +53,7 @@ async def _run(settings: SchedulerSettings, store: SqlStore, render_metrics: Ren
         lease_s=settings.lease_s,
         results_kept_s=_seconds(settings.results_kept_days),
         failures_kept_s=_seconds(settings.failures_kept_days),
+        nodes_kept_s=_seconds(settings.nodes_kept_days),
     )
     work = SchedulerLoop(core, store, dispatch, control)
     http = _make_http(settings, work, store, render_metrics)

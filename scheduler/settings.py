@@ -30,3 +30,5 @@ class SchedulerSettings:
     """How long a job that was done or cancelled is kept; None: for ever."""
     failures_kept_days: float | None = 30.0
     """The same of a job that failed."""
+    nodes_kept_days: float | None = 7.0
+    """A node that was lost or has left is forgotten so long after it was heard last; None: never."""

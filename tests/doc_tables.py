@@ -41,6 +41,8 @@ MEANINGS = {
     "scheduler.results_kept_days": "A job that was done or cancelled is kept for so long after its end, then removed "
     "with all that belongs to it. A `key` is remembered as long as its job.",
     "scheduler.failures_kept_days": "The same of a job that failed.",
+    "scheduler.nodes_kept_days": "A node that was lost or has left is forgotten so long after it was heard last, and "
+    "its queue deleted; one that is drained is not. It may come back at any time.",
     "node.slots": "Worker processes, each with one item at a time.",
     "node.name": "What people see in lists and logs.",
     "node.queues": "Which queues the node serves: it gets chunks only of jobs in one of them.",

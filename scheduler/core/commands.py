@@ -49,6 +49,13 @@ class OpenNode:
 
 
 @dataclass(frozen=True, slots=True)
+class CloseNode:
+    """There is no way to this node any more (delete its queue): it is forgotten."""
+
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
 class EmptyNode:
     """Drop what is on the way to this node: all of it is dead."""
 
@@ -69,5 +76,5 @@ class JobEnded:
     job: JobId
 
 
-Effect = Answer | Dispatch | Settle | OpenNode | EmptyNode | TellNode | JobEnded
+Effect = Answer | Dispatch | Settle | OpenNode | CloseNode | EmptyNode | TellNode | JobEnded
 Command = Record | Effect

@@ -125,7 +125,7 @@ def _on_drain_node(state: State, asked: DrainNode, now: Now, out: Out) -> Accept
     node = found[0]
     node.drained = not asked.resume
     state.plan_wanted = True
-    out.append(node_record(node, now))
+    out.append(node_record(node))
     return Accepted(state.epoch, f"node {node.name} {'works again' if asked.resume else 'takes nothing more'}")
 
 

@@ -195,6 +195,13 @@ class PutNode:
     seen_wall: float
 
 
+@dataclass(frozen=True, slots=True)
+class DropNode:
+    """The node is not known any more."""
+
+    id: NodeId
+
+
 Record = (
     PutJob
     | SetJob
@@ -212,6 +219,7 @@ Record = (
     | RemoveJob
     | SweepRemoved
     | PutNode
+    | DropNode
 )
 
 # ── What the store gives back ────────────────────────────────────────────────────────────────────────────────────

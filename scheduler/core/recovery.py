@@ -59,6 +59,7 @@ def _node(stored: StoredNode, now: Now) -> Node:
         host=stored.host,
         state=NodeState.GONE if stored.gone else NodeState.EXPECTED,
         heard_at=now.mono,
+        seen_wall=stored.seen_wall,
         drained=stored.drained,
     )
 
@@ -108,7 +109,7 @@ def _restore_chunk(state: State, stored: StoredChunk, now: Now) -> Chunk:
         for start, stop in list(remaining):
             remaining.subtract(terminal.intersection(start, stop))
     if stored.node not in state.nodes:
-        state.nodes[stored.node] = Node(stored.node, str(stored.node), "", NodeState.EXPECTED, now.mono)
+        state.nodes[stored.node] = Node(stored.node, str(stored.node), "", NodeState.EXPECTED, now.mono, now.wall)
     chunk = Chunk(
         fence=stored.fence,
         job=job.id,

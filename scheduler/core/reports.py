@@ -47,6 +47,8 @@ from windrow.scheduler.core.twins import close_twin, ends_for_twin
 from windrow.scheduler.core.unfit import on_expected_node_gone, on_unfit, stop_if_no_node_is_left
 
 FORMER_BOOTS_MAX = 8
+SEEN_EVERY_S = 3600.0
+"""How old the store's note of when a living node was heard may grow."""
 KEY_ID = 1
 """Of the nodes' signing keys; it grows when keys are rotated."""
 
@@ -62,7 +64,9 @@ def on_node_hello(state: State, hello: NodeHello, now: Now, out: Out) -> NodeWel
     if node is not None and _is_late(node, hello):
         return _welcome(state, node)
     if node is None:
-        node = state.nodes[hello.node] = Node(hello.node, hello.name, hello.host, NodeState.EXPECTED, now.mono)
+        node = state.nodes[hello.node] = Node(
+            hello.node, hello.name, hello.host, NodeState.EXPECTED, now.mono, now.wall
+        )
     rebooted = node.boot != hello.boot
     if rebooted and node.boot:
         node.former_boots[node.boot] = node.seq
@@ -72,13 +76,13 @@ def on_node_hello(state: State, hello: NodeHello, now: Now, out: Out) -> NodeWel
     node.name, node.host, node.boot, node.slots = hello.name, hello.host, hello.boot, hello.slots
     node.queues, node.labels, node.version = frozenset(hello.queues), hello.labels, hello.version
     node.tasks = {task.name: task for task in hello.tasks}
-    node.errors, node.heard_at, node.leaving = hello.errors, now.mono, False
+    node.errors, node.heard_at, node.seen_wall, node.leaving = hello.errors, now.mono, now.wall, False
     if rebooted or hello.seq:
         node.seq = hello.seq
     if rebooted:
         for job in state.jobs.values():
             job.unfit.pop(node.id, None)
-    out.append(node_record(node, now))
+    out.append(node_record(node))
     out.append(OpenNode(node.id))
     _free_lost_fences(state, node, frozenset(hello.holds), now, out, rebooted=rebooted)
     node.holds = frozenset(hello.holds)
@@ -135,8 +139,8 @@ def _free_lost_fences(state: State, node: Node, holds: frozenset[Fence], now: No
         out.append(EmptyNode(node.id))
 
 
-def node_record(node: Node, now: Now) -> PutNode:
-    return PutNode(node.id, node.name, node.host, node.drained, node.state is NodeState.GONE, now.wall)
+def node_record(node: Node) -> PutNode:
+    return PutNode(node.id, node.name, node.host, node.drained, node.state is NodeState.GONE, node.seen_wall)
 
 
 def on_node_bye(state: State, bye: NodeBye, now: Now, out: Out) -> Accepted:
@@ -154,7 +158,7 @@ def part_with_node(state: State, node: Node, trigger: NodeTrigger, now: Now, out
         lose_chunk(state, chunk, now, out, blame=trigger is NodeTrigger.LOSE)
     if expected:
         on_expected_node_gone(state, now, out)
-    out.append(node_record(node, now))
+    out.append(node_record(node))
     out.append(EmptyNode(node.id))
 
 
@@ -170,6 +174,9 @@ def on_report(state: State, report: Report, now: Now, out: Out) -> Reported:
         # An older report that arrives late says nothing about what the node holds now.
         node.seq = report.seq
         node.heard_at = now.mono
+        if abs(now.wall - node.seen_wall) > SEEN_EVERY_S:
+            node.seen_wall = now.wall
+            out.append(node_record(node))
         if report.leaving:
             node.leaving = True
         if report.load is not None:

@@ -1,12 +1,14 @@
-"""How long the store keeps what has ended, and how it lets go of it: whole jobs, a few at a time."""
+"""How long is kept what has ended, and how it is let go of: jobs, whole and a few at a time, and nodes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from windrow.common.words import JobState, Now
+from windrow.scheduler.core.commands import CloseNode
 from windrow.scheduler.core.jobs import finish_if_complete
-from windrow.scheduler.core.records import EndedJob, RemoveJob, SweepRemoved
+from windrow.scheduler.core.machines import NodeState
+from windrow.scheduler.core.records import DropNode, EndedJob, RemoveJob, SweepRemoved
 from windrow.scheduler.core.state import CoreSettings, Job, Out, State, job_record
 
 STEP_JOBS = 50
@@ -46,10 +48,28 @@ def on_ended_seen(state: State, ended: Iterable[EndedJob], now: Now, out: Out, *
                 leftovers = True
     if leftovers:
         out.append(SweepRemoved(STEP_ROWS))
+    _forget_nodes(state, now, out)
     for stream in [job for job in state.jobs.values() if _is_abandoned(job, now)]:
         stream.open = False
         out.append(job_record(stream))
         finish_if_complete(state, stream, now, out)
+
+
+def _forget_nodes(state: State, now: Now, out: Out) -> None:
+    """Those long lost or gone. One that comes back all the same joins as a new one.
+
+    That a node is drained is an administrator's word, which must outlast its absence. While the broker is away
+    nothing is forgotten: the queue would stay.
+    """
+    kept_s = state.settings.nodes_kept_s
+    if kept_s is None or not state.broker_up:
+        return
+    for node in list(state.nodes.values()):
+        away = node.state in (NodeState.LOST, NodeState.GONE)
+        if away and not node.drained and not node.chunks and now.wall - node.seen_wall > kept_s:
+            del state.nodes[node.id]
+            out.append(DropNode(node.id))
+            out.append(CloseNode(node.id))
 
 
 def _is_abandoned(job: Job, now: Now) -> bool:

@@ -48,6 +48,8 @@ class CoreSettings:
     """Jobs that were done or cancelled are kept for so long after their end; None: for ever."""
     failures_kept_s: float | None = None
     """The same of jobs that failed."""
+    nodes_kept_s: float | None = None
+    """A node that was lost or has left is forgotten so long after it was heard last; None: never."""
 
 
 ITEM_TIME_WINDOW_S = 1.0
@@ -199,6 +201,8 @@ class Node:
     state: NodeState
     heard_at: float
     """Monotonic."""
+    seen_wall: float
+    """The same (wall), to the hour, as the store has it too."""
     boot: str = ""
     slots: int = 0
     queues: frozenset[str] = frozenset()

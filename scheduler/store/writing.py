@@ -20,6 +20,7 @@ from windrow.common.limits import TEXT_CHARS_MAX
 from windrow.scheduler.core.records import (
     DropAttempts,
     DropChunk,
+    DropNode,
     LeaseChunk,
     PutAttempt,
     PutChunk,
@@ -223,6 +224,7 @@ class _Batch:
             RemoveJob: lambda record: self._removed.append((record.no,)),
             SweepRemoved: self._sweep_removed,
             PutNode: self._put_node,
+            DropNode: self._drop_node,
         }
         self._empty()
 
@@ -243,7 +245,7 @@ class _Batch:
         self._reopened: list[Row] = []
         self._ended: list[Row] = []
         self._removed: list[Row] = []
-        self._nodes: dict[str, Row] = {}
+        self._nodes: dict[str, Row | None] = {}
         self._deleting: set[int] = set()
 
     def take(self, record: Record) -> None:
@@ -277,7 +279,7 @@ class _Batch:
         run(to.drop_attempts, self._ended)
         run(to.drop_losses, self._ended)
         run(to.drop_node, [(id_,) for id_ in self._nodes])
-        run(to.put_node, list(self._nodes.values()))
+        run(to.put_node, [row for row in self._nodes.values() if row is not None])
         self._empty()
 
     def _run(self, statement: Prepared, rows: list[Row]) -> None:
@@ -367,6 +369,9 @@ class _Batch:
 
     def _put_node(self, node: PutNode) -> None:
         self._nodes[node.id] = (node.id, node.name, node.host, node.drained, node.gone, node.seen_wall)
+
+    def _drop_node(self, drop: DropNode) -> None:
+        self._nodes[drop.id] = None
 
 
 def shortened(text: str) -> str:

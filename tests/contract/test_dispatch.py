@@ -183,6 +183,23 @@ def test_emptying_a_node_drops_what_came_before_and_nothing_that_comes_after(pla
     play(scene)
 
 
+def test_a_closed_way_loses_what_was_on_it_and_can_be_opened_again(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        bench.dispatch.open_node(NODE)
+        bench.dispatch.dispatch(make_message(bench.cluster, NODE, 1))
+        await until(lambda: len(bench.sent()) == 1, 10.0, "1 end")
+        bench.dispatch.close_node(NODE)
+        bench.dispatch.open_node(NODE)
+        bench.dispatch.dispatch(make_message(bench.cluster, NODE, 2))
+        await until(lambda: len(bench.sent()) == 2, 10.0, "2 ends")
+        receiver = bench.receiver(NODE)
+        await receiver.start()
+        await until(lambda: receiver.got, 10.0, "the chunk that came after")
+        assert fences(receiver.got) == [2]
+
+    play(scene)
+
+
 def test_a_look_at_a_queue_says_how_much_waits_in_it(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         bench.dispatch.open_node(NODE)

@@ -25,6 +25,7 @@ from windrow.common.words import FailureKind, Fence, JobId, JobState, NodeId, Ra
 from windrow.scheduler.core.records import (
     DropAttempts,
     DropChunk,
+    DropNode,
     LeaseChunk,
     PutAttempt,
     PutChunk,
@@ -373,6 +374,17 @@ def test_the_last_change_of_a_job_a_node_or_an_attempt_wins(store: SqlStore) -> 
     assert (snapshot.jobs[0].reason, snapshot.jobs[0].total) == ("last", 2)
     assert [node.name for node in snapshot.nodes] == ["other", "new"]
     assert snapshot.jobs[0].attempts == (StoredAttempt(5, 2, 2.0, True), StoredAttempt(6, 7, 0.0, False))
+
+
+def test_a_forgotten_node_is_gone_unless_it_comes_back(store: SqlStore) -> None:
+    node, other = PutNode(NODE, "alpha", "h", False, True, 1.0), PutNode(NodeId("a"), "other", "h", False, False, 1.0)
+    store.commit([node, other])
+    store.commit([DropNode(NODE)])
+    assert [each.name for each in store.load().nodes] == ["other"]
+    store.commit([node, DropNode(NODE)])
+    assert [each.name for each in store.load().nodes] == ["other"]
+    store.commit([DropNode(NODE), node])
+    assert [each.name for each in store.load().nodes] == ["other", "alpha"]
 
 
 @pytest.mark.parametrize("together", [True, False])

@@ -12,6 +12,7 @@ from windrow.common.words import TERMINAL_STATES, FailureKind, Fence, JobId, Job
 from windrow.scheduler.core.records import (
     DropAttempts,
     DropChunk,
+    DropNode,
     EndedJob,
     LeaseChunk,
     PutAttempt,
@@ -200,6 +201,8 @@ class ModelStore:
             case SweepRemoved():
                 # Of how many rows a job has been made the model knows nothing: one job a time.
                 self.leftovers.discard(min(self.leftovers, default=0))
+            case DropNode(id_):
+                self.nodes.pop(id_, None)
             case PutNode():
                 self.nodes[record.id] = StoredNode(
                     record.id, record.name, record.host, record.drained, record.gone, record.seen_wall

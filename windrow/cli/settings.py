@@ -41,6 +41,7 @@ def scheduler_settings(config: Config) -> SchedulerSettings:
         confirm_timeout_s=section.confirm_timeout_s,
         results_kept_days=section.results_kept_days,
         failures_kept_days=section.failures_kept_days,
+        nodes_kept_days=section.nodes_kept_days,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.core_bench import JOB, NODE, TASK, Bench, failure_of, ranges, values_of
+from tests.core_bench import JOB, NODE, TASK, WALL_S, Bench, failure_of, ranges, values_of
 from windrow.common.errors import InvariantBroken
 from windrow.common.messages import CancelJob
 from windrow.common.options import Options
@@ -240,7 +240,7 @@ def twins_of(state: State) -> tuple[Chunk, Chunk]:
         job.pending.update([part])
         one.remaining.subtract([part])
     state.ready[JOB] = None
-    state.nodes[OTHER] = Node(OTHER, "other", "", NodeState.ALIVE, 100.0)
+    state.nodes[OTHER] = Node(OTHER, "other", "", NodeState.ALIVE, 100.0, WALL_S + 100.0)
     state.counter += 1
     two = replace(one, fence=Fence(1, state.counter), node=OTHER)
     join_twins(one, two)

@@ -118,6 +118,7 @@ def test_a_lease_lives_as_long_as_its_node_beats(bench: Bench) -> None:
         bench.mono += 5
         bench.report(holds=(order.fence,))
         bench.tick()
+    assert len(bench.pick(PutNode)) == 1, "once an hour the store is told that it was heard"
     bench.expect_nothing()
 
 

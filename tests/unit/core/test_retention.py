@@ -6,12 +6,14 @@ import dataclasses
 
 import pytest
 
-from tests.core_bench import JOB, WALL_S, Bench, append, failure_of
-from windrow.common.messages import Accepted, CloseJob, RetryJob, Started, StartJob
+from tests.core_bench import JOB, NODE, WALL_S, Bench, append, failure_of
+from windrow.common.messages import Accepted, CloseJob, DrainNode, NodeBye, RetryJob, Started, StartJob
 from windrow.common.options import Options
-from windrow.common.words import JobId, JobState, Now
-from windrow.scheduler.core.events import EndedSeen, Recalled
-from windrow.scheduler.core.records import EndedJob, RemoveJob, SetJob, SweepRemoved
+from windrow.common.words import JobId, JobState, NodeId, Now
+from windrow.scheduler.core.commands import CloseNode
+from windrow.scheduler.core.events import BrokerChanged, EndedSeen, Recalled
+from windrow.scheduler.core.machines import NodeState
+from windrow.scheduler.core.records import DropNode, EndedJob, PutNode, RemoveJob, SetJob, SweepRemoved
 from windrow.scheduler.core.retention import (
     STEP_JOBS,
     STEP_ROWS,
@@ -22,7 +24,7 @@ from windrow.scheduler.core.retention import (
 from windrow.scheduler.core.state import CoreSettings
 
 DAY_S = 86_400.0
-KEPT = CoreSettings(results_kept_s=7 * DAY_S, failures_kept_s=30 * DAY_S)
+KEPT = CoreSettings(results_kept_s=7 * DAY_S, failures_kept_s=30 * DAY_S, nodes_kept_s=3 * DAY_S)
 NEWER = JobId("job-newer")
 STREAM = JobId("stream-a")
 
@@ -296,3 +298,81 @@ def test_what_is_kept_for_ever_stays_though_the_store_names_it() -> None:
     end(bench, NEWER)
     bench.take(EndedSeen((EndedJob(no_of(bench, JOB), JOB, JobState.FAILED, WALL_S - 1000 * DAY_S),), False))
     bench.expect_nothing()
+
+
+# ── Nodes ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def look_for_nodes(bench: Bench, after_s: float = 0.0) -> list[NodeId]:
+    """Who was forgotten, with row and queue."""
+    look(bench, after_s)
+    dropped = [each.id for each in bench.pick(DropNode)]
+    assert [each.node for each in bench.pick(CloseNode)] == dropped
+    return dropped
+
+
+@pytest.fixture
+def left(bench: Bench) -> Bench:
+    """Its node said goodbye."""
+    bench.ask_for(Accepted, NodeBye(NODE, "boot-1"))
+    bench.drop_rest()
+    return bench
+
+
+def test_a_node_that_has_left_is_forgotten_when_its_time_is_over_and_not_before(left: Bench) -> None:
+    assert look_for_nodes(left, 3 * DAY_S - 1.0) == []
+    assert look_for_nodes(left, 2.0) == [NODE]
+    assert left.state.nodes == {}
+    left.restart()
+    assert left.state.nodes == {}
+
+
+def test_a_lost_node_is_forgotten_and_joins_as_a_new_one_when_it_comes_back(bench: Bench) -> None:
+    bench.tick(10.0)
+    bench.drop_rest()
+    assert bench.node().state is NodeState.LOST
+    assert look_for_nodes(bench, 4 * DAY_S) == [NODE]
+    assert bench.report().rejoin
+    bench.join()
+    bench.start(JOB, 1)
+    assert bench.place_one().node == NODE
+
+
+def test_a_node_that_lives_is_kept_however_long_ago_it_joined(bench: Bench) -> None:
+    for _ in range(5):
+        bench.mono += DAY_S
+        bench.report()
+        assert bench.pick_one(PutNode).seen_wall == bench.now.wall, "so that a restart knows"
+        assert look_for_nodes(bench) == []
+    bench.report()
+    bench.expect_nothing()
+
+
+def test_a_node_that_is_awaited_after_a_restart_is_not_forgotten_before_it_is_lost(bench: Bench) -> None:
+    bench.mono += 4 * DAY_S
+    bench.restart()
+    assert look_for_nodes(bench) == []
+    bench.tick(10.0)
+    bench.drop_rest()
+    assert look_for_nodes(bench) == [NODE]
+
+
+def test_a_drained_node_stays_drained_however_long_it_is_away(left: Bench) -> None:
+    left.ask_for(Accepted, DrainNode(NODE))
+    left.drop_rest()
+    assert look_for_nodes(left, 1000 * DAY_S) == []
+
+
+def test_no_node_is_forgotten_while_its_queue_cannot_be_deleted(left: Bench) -> None:
+    left.take(BrokerChanged(False, "gone"))
+    assert look_for_nodes(left, 4 * DAY_S) == []
+    left.take(BrokerChanged(True, ""))
+    assert look_for_nodes(left) == [NODE]
+
+
+def test_nodes_may_be_kept_for_ever() -> None:
+    bench = Bench(dataclasses.replace(KEPT, nodes_kept_s=None))
+    bench.join()
+    bench.ask_for(Accepted, NodeBye(NODE, "boot-1"))
+    bench.drop_rest()
+    assert look_for_nodes(bench, 1000 * DAY_S) == []
