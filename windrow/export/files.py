@@ -96,6 +96,12 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def read_between(file: BinaryIO, start: int, stop: int) -> bytes:
+    """The bytes [start, stop); fewer only where the file ends before."""
+    file.seek(start)
+    return file.read(stop - start)
+
+
 def hash_file(path: Path) -> tuple[int, str]:
     """Size and SHA-256 of a file."""
     with open(path, "rb") as file:
