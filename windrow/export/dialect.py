@@ -10,7 +10,7 @@ Only ASCII marks: the bytes must be in an encoding whose other bytes can never b
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -88,15 +88,15 @@ class BlockCount(NamedTuple):
     ends_escaped_if_escaped: bool = False
 
 
-def count_block(data: bytes, dialect: Dialect) -> BlockCount:
-    """Count one block; blocks may be counted in any order, anywhere."""
-    newlines = data.count(NEWLINE)
+def count_block(data: bytes, dialect: Dialect, count: Callable[[bytes, bytes], int] = bytes.count) -> BlockCount:
+    """Count one block; blocks may be counted in any order, anywhere. `count` counts a byte as `bytes.count` does."""
+    newlines = count(data, NEWLINE)
     quote, escape = dialect.quote_byte, dialect.escape_byte
     if not escape:
-        quotes = data.count(quote) if quote else 0
+        quotes = count(data, quote) if quote else 0
         return BlockCount(len(data), quotes, newlines, quotes_if_escaped=quotes)
     hidden = hide_escapes(data, dialect, escaped=False)
-    quotes = hidden.count(quote) if quote else 0
+    quotes = count(hidden, quote) if quote else 0
     ends = hidden.endswith(escape)
     run = len(data) - len(data.lstrip(escape))
     if run == len(data):

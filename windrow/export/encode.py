@@ -55,7 +55,9 @@ def encode_head(form: Form, names: Sequence[str]) -> bytes:
     return b"".join(_packed(form, [text])) if text and form.kind != "parquet" else b""
 
 
-def encode_rows(form: Form, names: Sequence[str], types: Sequence[str], columns: Sequence[Any]) -> Iterator[bytes]:
+def encode_rows(
+    form: Form, names: Sequence[str], types: Sequence[str], columns: Sequence[Any]
+) -> Iterator[bytes | memoryview]:
     """The rows without the head; for Parquet a whole file. Compressed text is one gzip member, or zstd frames."""
     if form.kind == "parquet":
         yield _parquet_file(form, names, types, columns)
@@ -245,7 +247,7 @@ def parquet_groups(path: str | BinaryIO) -> list[int]:
         raise ExportError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from None
 
 
-def _parquet_file(form: Form, names: Sequence[str], types: Sequence[str], columns: Sequence[Any]) -> bytes:
+def _parquet_file(form: Form, names: Sequence[str], types: Sequence[str], columns: Sequence[Any]) -> memoryview:
     schema = parquet_schema(names, types)
     table = pa.Table.from_arrays(list(columns), schema=schema)
     codec = form.compression or "snappy"
@@ -260,4 +262,4 @@ def _parquet_file(form: Form, names: Sequence[str], types: Sequence[str], column
     ) as writer:  # fmt: skip
         if table.num_rows:
             writer.write_table(table, row_group_size=min(table.num_rows, GROUP_ROWS_MAX))
-    return bytes(sink.getvalue())
+    return memoryview(sink.getvalue())

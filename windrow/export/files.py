@@ -21,7 +21,7 @@ class Written:
         self._digest = hashlib.sha256()
         self.size = 0
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         self._file.write(data)
         self._digest.update(data)
         self.size += len(data)
@@ -94,6 +94,12 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def read_between(file: BinaryIO, start: int, stop: int) -> bytes:
+    """The bytes [start, stop); fewer only where the file ends before."""
+    file.seek(start)
+    return file.read(stop - start)
 
 
 def hash_file(path: Path) -> tuple[int, str]:

@@ -28,6 +28,8 @@ from windrow.export.records import RecordKind
 COPY_BYTES = 1 << 20
 JOURNAL_BYTES = 256 << 20
 """After so many bytes what has been joined is put on the disk and noted."""
+KEPT_BYTES_MAX = 64 << 20
+"""Of footers that a process keeps for its next look; with more, it reads them again."""
 
 _NOT_IN_KERNEL = (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM)
 """What the kernel says where it cannot copy from file to file."""
@@ -45,6 +47,25 @@ class Prefix:
 
 
 _PREFIX = RecordKind(Prefix)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """How far this process has come with a Parquet file, which else only reading all footers again would tell."""
+
+    path: Path
+    inode: int
+    parts: tuple[Part, ...]
+    joiner: ParquetJoiner
+    head_bytes: int
+
+    def fits(self, path: Path, about: os.stat_result, noted: Sequence[Part]) -> bool:
+        """Whether that file, which has these parts, begins with what was joined."""
+        return (self.path, self.inode, self.parts) == (path, about.st_ino, tuple(noted[: len(self.parts)]))
+
+
+_kept: list[_Kept] = []
+"""One at most; none while it is being added to."""
 
 
 def whole_path(work: Path, plan: Plan) -> Path:
@@ -121,11 +142,15 @@ class Joining:
                 progress(done.parts, done.bytes)
         self._done = done
         self._note(done)
+        if self._is_parquet and self._joiner.kept_bytes <= KEPT_BYTES_MAX:
+            inode = os.fstat(self._handle).st_ino
+            _kept[:] = [_Kept(self._path, inode, tuple(parts), self._joiner, self._head_bytes)]
         return done
 
     def finish(self) -> None:
         """Put the end and everything else on the disk. Only when no further part will come."""
         assert self._done is not None, "nothing was added"
+        _kept.clear()
         end = self._done.bytes
         if self._is_parquet:
             if end == self._head_bytes:
@@ -139,13 +164,23 @@ class Joining:
         """What the journal speaks of, if that is the beginning of these parts; else a new beginning."""
         noted = self._noted
         if 0 < noted.parts <= len(parts):
-            done = self._begin(noted.bytes)
-            for part in parts[: noted.parts]:
+            done = self._begin_with_kept(parts, noted) or self._begin(noted.bytes)
+            for part in parts[done.parts : noted.parts]:
                 done = self._pass_part(part, done)
             if done == noted:
                 return done
         self._noted = Prefix(0, 0)
         return self._begin(0)
+
+    def _begin_with_kept(self, parts: Sequence[Part], noted: Prefix) -> Prefix | None:
+        """Go on where this process has ended its last look, if that is the beginning of these parts."""
+        # Taken out: whoever fails with it leaves it half changed.
+        kept = _kept.pop() if _kept else None
+        if kept is None or not kept.fits(self._path, os.fstat(self._handle), parts[: noted.parts]):
+            return None
+        kept.joiner.go_on(_Places(self._write, noted.bytes), have_bytes=noted.bytes)
+        self._joiner, self._head_bytes = kept.joiner, kept.head_bytes
+        return Prefix(len(kept.parts), kept.joiner.joined_bytes)
 
     def _begin(self, have_bytes: int) -> Prefix:
         if self._is_parquet:

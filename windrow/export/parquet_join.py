@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from windrow.common.errors import ExportError
-from windrow.export.thrift import I64, STRUCT, Encoded, Items, Struct, decode, encode
+from windrow.export.files import read_between
+from windrow.export.thrift import I64, STRUCT, Encoded, Items, Struct, decode, encode, encode_field
 
 COPY_BYTES = 1 << 20
 """Copied at a time."""
@@ -106,6 +107,15 @@ class ParquetJoiner:
         self._offset_indexes = bytearray()
         self._write(_MAGIC)
 
+    def go_on(self, target: Sink, *, have_bytes: int) -> None:
+        """Write what comes next there, of which so many bytes, counted from the beginning, are there already."""
+        self._target, self._have = target, have_bytes
+
+    @property
+    def kept_bytes(self) -> int:
+        """Of footers and page indexes in memory."""
+        return sum(map(len, self._groups)) + len(self._column_indexes) + len(self._offset_indexes)
+
     def add(self, path: Path) -> None:
         """Append a part's row groups. A part that is refused, with ExportError, leaves the target as it was."""
         with open(path, "rb") as file:
@@ -137,7 +147,7 @@ class ParquetJoiner:
         return Joined(self.rows, len(self._groups), self._at)
 
     def _check_shape(self, path: Path, footer: Struct) -> None:
-        schema, orders = _encoded(footer, _FILE_SCHEMA), _encoded(footer, _FILE_ORDERS)
+        schema, orders = encode_field(footer, _FILE_SCHEMA), encode_field(footer, _FILE_ORDERS)
         first = self._shape
         if first is None:
             # Its row groups would stay in memory for nothing.
@@ -312,9 +322,9 @@ def _read_chunk(file: BinaryIO, column: Struct, claims: _Claims) -> _Chunk:
     if max(pages) > stop:
         raise ExportError("a page lies outside its column chunk")
     place = _find_place(column, _COLUMN_INDEX, _COLUMN_INDEX_LENGTH, claims)
-    column_index = _read_at(file, *place) if place else b""
+    column_index = read_between(file, *place) if place else b""
     place = _find_place(column, _OFFSET_INDEX, _OFFSET_INDEX_LENGTH, claims)
-    offset_index = _read_offset_index(_read_at(file, *place), start, stop) if place else None
+    offset_index = _read_offset_index(read_between(file, *place), start, stop) if place else None
     return _Chunk(column, meta, start, stop, _find_bloom(file, meta, claims), column_index, offset_index)
 
 
@@ -335,7 +345,7 @@ def _find_bloom(file: BinaryIO, meta: Struct, claims: _Claims) -> tuple[int, int
         return None
     if size is None:
         claims.take(start, start, "a Bloom filter")
-        header, header_bytes = decode(_read_at(file, start, min(claims.end, start + BLOOM_HEADER_BYTES_MAX)))
+        header, header_bytes = decode(read_between(file, start, min(claims.end, start + BLOOM_HEADER_BYTES_MAX)))
         size = header_bytes + header.get_int(_BLOOM_BYTES)
     claims.take(start, start + size, "a Bloom filter")
     return start, start + size
@@ -348,11 +358,6 @@ def _read_offset_index(data: bytes, start: int, stop: int) -> Struct:
     if any(not start <= page.get_int(_PAGE_OFFSET) < stop for page in index.get_structs(_INDEX_PAGES)):
         raise ExportError("a page lies outside its column chunk")
     return index
-
-
-def _read_at(file: BinaryIO, start: int, stop: int) -> bytes:
-    file.seek(start)
-    return file.read(stop - start)
 
 
 # ── Moving ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -393,7 +398,3 @@ def _shift_chunk(chunk: _Chunk) -> None:
     if chunk.offset_index is not None:
         for page in chunk.offset_index.get_structs(_INDEX_PAGES):
             page.set_int(_PAGE_OFFSET, page.get_int(_PAGE_OFFSET) + shift)
-
-
-def _encoded(footer: Struct, number: int) -> bytes:
-    return encode(Struct({number: footer.fields[number]})) if number in footer.fields else b""

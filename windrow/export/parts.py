@@ -254,14 +254,14 @@ def file_names(plan: Plan) -> tuple[list[str], list[str]]:
     return [names[at] for at in kept], [types[at] for at in kept]
 
 
-def encode_file(plan: Plan, columns: Sequence[Any]) -> Iterator[bytes]:
+def encode_file(plan: Plan, columns: Sequence[Any]) -> Iterator[bytes | memoryview]:
     """A part's file; in a folder each begins with the head."""
     names, types = file_names(plan)
     head = [encode_head(plan.write_form, names)] if plan.dest.folder else []
     yield from chain((one for one in head if one), encode_rows(plan.write_form, names, types, columns))
 
 
-def write_new(path: Path, chunks: Iterable[bytes]) -> tuple[int, str]:
+def write_new(path: Path, chunks: Iterable[bytes | memoryview]) -> tuple[int, str]:
     """Write a file of a name that nobody else uses; size and SHA-256."""
     with new_file(path) as file:
         written = Written(file)

@@ -211,8 +211,21 @@ def plain_value(column: Any, row: int) -> str | int | float | None:
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
 
 
+_KEPT_NUMBERS = 1 << 20
+
+
 def row_numbers(count: int) -> Any:
     """0, 1, 2 … as an int64 column, without a number in Python for each row."""
+    return (_first_numbers() if count <= _KEPT_NUMBERS else _numbers(count)).slice(0, count)
+
+
+@lru_cache
+def _first_numbers() -> Any:
+    """Enough for most segments, each of which wants them."""
+    return _numbers(_KEPT_NUMBERS)
+
+
+def _numbers(count: int) -> Any:
     return pc.subtract(pc.cumulative_sum(pa.repeat(pa.scalar(1, pa.int64()), count)), 1)
 
 

@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from windrow.common.errors import ExportError
+from windrow.export.counting import count_byte
 from windrow.export.cutting import is_cut
 from windrow.export.dialect import NEWLINE, BlockCount, Dialect, State, count_block, find_row_end, scan_row_ends
 from windrow.export.looking import dialect_of, name_of
@@ -65,7 +66,7 @@ def count_range(read: Read, start: int, stop: int, dialect: Dialect, block_bytes
             raise ExportError(
                 f"the source ends at byte {offset + len(data)}, {stop} were there: it shrank while it was read"
             )
-        count = count_block(data, dialect)
+        count = count_block(data, dialect, count_byte)
         packed += [count.quotes, count.newlines]
         if dialect.escape:
             packed += [count.ends_escaped, count.quotes_if_escaped, count.ends_escaped_if_escaped]

@@ -199,6 +199,9 @@ def _read_int(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+    if (byte := data[at]) < 0x80:
+        # Most are so small.
+        return byte, at + 1
     value = shift = 0
     while True:
         byte = data[at]
@@ -224,6 +227,11 @@ def encode(value: Struct) -> bytes:
     return bytes(out)
 
 
+def encode_field(value: Struct, number: int) -> bytes:
+    """A struct of this field alone; nothing where it is not set."""
+    return encode(Struct({number: value.fields[number]})) if number in value.fields else b""
+
+
 def _write_struct(out: bytearray, value: Struct) -> None:
     last = 0
     for number, (kind, content) in value.fields.items():
@@ -240,6 +248,13 @@ def _write_struct(out: bytearray, value: Struct) -> None:
 
 
 def _write_value(out: bytearray, kind: int, value: Value) -> None:
+    if isinstance(value, int):
+        # Most are, and asking for each kind in turn takes longest for the last one.
+        if kind <= BYTE:
+            out.append(value)
+        else:
+            _write_int(out, value)
+        return
     match value:
         case Struct():
             _write_struct(out, value)
@@ -265,11 +280,6 @@ def _write_value(out: bytearray, kind: int, value: Value) -> None:
                 _write_value(out, value.value_kind, content)
         case float():
             out += struct.pack("<d", value)
-        case int():
-            if kind <= BYTE:
-                out.append(value)
-            else:
-                _write_int(out, value)
 
 
 def _write_int(out: bytearray, value: int) -> None:

@@ -69,6 +69,16 @@ def test_a_column_of_nothing_but_misfits_takes_no_quadratic_time(kind: str) -> N
     assert bad.true_count >= 100_000
 
 
+@pytest.mark.parametrize("kind", ["int64", "float64"])
+def test_of_a_piece_of_a_column_just_its_own_signs_and_zeros_count(kind: str) -> None:
+    column = text("+7", "-07", "5", "-6", "-08", "9", "+9")
+    for start in range(len(column)):
+        for stop in range(start, len(column) + 1):
+            _, bad = cast_text(column.slice(start, stop - start), kind, strict=True)
+            wanted = [value.as_py() in ("+7", "-07", "-08", "+9") for value in column.slice(start, stop - start)]
+            assert (bad.to_pylist() if bad is not None else [False] * (stop - start)) == wanted
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_rows_are_cast(kind: str) -> None:
     assert cast(kind) == ([], [])

@@ -16,7 +16,7 @@ import pytest
 from tests.export_output import Bad, Killed, hooked, make_plan, tree, write_parts
 from windrow.common.errors import ExportError
 from windrow.export.destination import recover_folder, remove_tree
-from windrow.export.joining import join_prefix, whole_path
+from windrow.export.joining import join_prefix, join_whole, whole_path
 from windrow.export.model import Errors, Part, Plan
 from windrow.export.parts import skipped_part
 from windrow.export.publish import Published, check_target, publish_export
@@ -196,6 +196,48 @@ def test_what_was_joined_early_is_not_joined_again(tmp_path: Path) -> None:
         whole.write_bytes(data)
         publish_export(work, plan, parts, 3, "u")
         assert Path(plan.dest.path).read_bytes()[: prefix.bytes] == bytes(data)
+
+
+def test_footers_that_this_process_has_read_are_not_read_again(tmp_path: Path) -> None:
+    plan, work = make_plan(tmp_path / "out.parquet", "parquet"), tmp_path / "work"
+    parts = write_parts(work, plan, (5, 6, 7))
+    expected = join_whole(work, plan, parts).read_bytes()
+    whole_path(work, plan).unlink()
+    whole_path(work, plan).with_suffix(".json").unlink()
+    assert join_prefix(work, plan, parts[:2]).parts == 2
+    for part in parts[:2]:
+        (work / part.files[0]).write_bytes(b"")
+    assert join_whole(work, plan, parts).read_bytes() == expected
+
+
+def test_footers_that_were_read_for_another_file_do_not_count(tmp_path: Path) -> None:
+    plan, work = make_plan(tmp_path / "out.parquet", "parquet"), tmp_path / "work"
+    parts = write_parts(work, plan, (5, 6, 7))
+    join_prefix(work, plan, parts[:2])
+    # Another one under the same name, as long, with a journal that fits: what was read of the first says nothing.
+    path = whole_path(work, plan)
+    path.with_suffix(".new").write_bytes(path.read_bytes())
+    path.with_suffix(".new").replace(path)
+    for part in parts[:2]:
+        (work / part.files[0]).write_bytes(b"")
+    with pytest.raises(ExportError, match="cannot be joined"):
+        join_whole(work, plan, parts)
+
+
+def test_a_look_that_failed_leaves_nothing_to_go_on_with(tmp_path: Path) -> None:
+    plan, work = make_plan(tmp_path / "out.parquet", "parquet"), tmp_path / "work"
+    parts = write_parts(work, plan, (5, 6, 7))
+    expected = join_whole(work, plan, parts).read_bytes()
+    whole_path(work, plan).unlink()
+    whole_path(work, plan).with_suffix(".json").unlink()
+    join_prefix(work, plan, parts[:1])
+    # The second part is added, and then the third one is not what it was.
+    right = (work / parts[2].files[0]).read_bytes()
+    (work / parts[2].files[0]).write_bytes(b"")
+    with pytest.raises(ExportError, match="cannot be joined"):
+        join_whole(work, plan, parts)
+    (work / parts[2].files[0]).write_bytes(right)
+    assert join_whole(work, plan, parts).read_bytes() == expected
 
 
 @pytest.mark.parametrize("journal", ["{", '{"parts": 2, "bytes": 17}', '{"parts": 9, "bytes": 20}', '{"parts": 0}'])

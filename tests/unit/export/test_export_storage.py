@@ -143,6 +143,16 @@ def test_passwords_in_urls_are_not_shown() -> None:
     assert file_name("ftp://me:geheim@host/a/key.csv") == "key.csv"
 
 
+def test_a_range_is_read_whole_though_each_read_gives_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"0123456789")
+    read = os.pread
+    monkeypatch.setattr(os, "pread", lambda handle, size, at: read(handle, min(size, 3), at))
+    for start in range(12):
+        for stop in range(12):
+            assert read_range(str(path), start, stop) == b"0123456789"[start:stop]
+
+
 def test_urls_are_listed_opened_and_read_in_ranges(memory: Any) -> None:
     for name in ("/d/p10.csv", "/d/p9.csv", "/d/e/p1.csv", "/d/.p.csv"):
         memory.pipe_file(name, f"<{name}>".encode())
