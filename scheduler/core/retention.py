@@ -66,7 +66,7 @@ def _forget_nodes(state: State, now: Now, out: Out) -> None:
         return
     for node in list(state.nodes.values()):
         away = node.state in (NodeState.LOST, NodeState.GONE)
-        if away and not node.drained and not node.chunks and now.wall - node.seen_wall > kept_s:
+        if away and not node.drained and now.wall - node.seen_wall > kept_s:
             del state.nodes[node.id]
             out.append(DropNode(node.id))
             out.append(CloseNode(node.id))
