@@ -97,6 +97,12 @@ class JobPlan:
     unfit: tuple[str, ...] = ()
     """Nodes on which the task says that they cannot do it."""
 
+    @property
+    def may_be_stopped(self) -> bool:
+        """Whether it may end without all of its items: somebody cancels it, or what it needs fails."""
+        asked = (self.cancel_at_s, self.max_failures, self.after)
+        return any(each is not None for each in asked) or bool(self.unfit)
+
 
 @dataclass(frozen=True, slots=True)
 class NodePlan:
@@ -155,11 +161,14 @@ def draw_scenario(seed: int) -> Scenario:
 
 
 def _draw_unfit(seed: int, jobs: list[JobPlan]) -> tuple[JobPlan, ...]:
-    """Nodes on which a job cannot be done, one or two of the three; by dice of their own, too."""
+    """Nodes on which a job cannot be done, one or two of the three; by dice of their own, too.
+
+    Not of single calls: the next one may have nothing to do with it, and so no node is left out for them.
+    """
     dice = random.Random(f"unfit {seed}")
     drawn = [dice.sample(("node0", "node1", "node2"), dice.choice((1, 2))) for _ in jobs]
     return tuple(
-        replace(job, unfit=tuple(sorted(names))) if dice.random() < 0.15 else job
+        replace(job, unfit=tuple(sorted(names))) if dice.random() < 0.2 and job.shape is not Shape.CALLS else job
         for job, names in zip(jobs, drawn, strict=True)
     )
 

@@ -149,8 +149,10 @@ class Truth:
             raise self.clock.find(f"item {item} of {job} ran {RUNS_MAX} times and comes to no end")
         for earlier in before:
             self._check_again(job, item, earlier, fence)
-        if self.plan_of(job).once and len(before) > last.generation:
-            raise self.clock.find(f"item {item} of {job} ran {len(before) + 1} times: it says that it must not")
+        # Where the task says itself that it cannot be done there, it has not been done.
+        done = sum(earlier.result != "unfit" for earlier in before)
+        if self.plan_of(job).once and done > last.generation:
+            raise self.clock.find(f"item {item} of {job} ran {done + 1} times: it says that it must not")
         before.append(run)
         if self.notes is not None:
             self.note(node, f"runs item {item}{' alone' if alone else ''}", job=job, fence=fence, node=node)

@@ -288,7 +288,7 @@ class World:
             job_id, last, plan = job.put.id, job.last, self.truth.plan_of(job.put.id)
             client = next(each for each in self.clients if each.job == job_id)
             if last.state is JobState.CANCELLED or last.cancelled:
-                if plan.cancel_at_s is None and plan.max_failures is None and plan.after is None and not plan.unfit:
+                if not plan.may_be_stopped:
                     raise self.clock.find(f"{job_id} has cancelled items, and nobody has cancelled any")
                 continue
             if client.refused:
