@@ -195,8 +195,7 @@ class ClientHost:
 
     def _on_refused(self, error: UsageError) -> None:
         """Whoever stops a job takes the ground from under what comes later; all else is a finding."""
-        plan = self.plan
-        if plan.cancel_at_s is None and plan.max_failures is None and plan.after is None:
+        if not self.plan.may_be_stopped:
             raise self.world.clock.find(f"the client of {self.job} is refused: {error}")
         self.refused = True
         if self.world.store.find_info(self.job) is None:

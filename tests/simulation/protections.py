@@ -14,7 +14,8 @@ from windrow.common.ranges import RangeSet
 from windrow.common.words import Fence, JobState, Now, Range
 from windrow.node.intake import Intake
 from windrow.node.reporter import Reporter
-from windrow.scheduler.core import jobs, leases, planning, reactor, recovery, reports
+from windrow.scheduler.core import jobs, leases, planning, reactor, recovery, reports, unfit
+from windrow.scheduler.core.machines import NodeState
 from windrow.scheduler.core.records import PutValues, Record, SetJob
 from windrow.scheduler.core.state import Chunk, Job, Out, State, give_back_chunk
 from windrow.scheduler.engine import Engine
@@ -174,6 +175,11 @@ def _bounded_wait() -> Patches:
     return [(recovery, "_left_s", lambda due_wall, wait_s, now: due_wall - now.wall)]
 
 
+def _expected_nodes() -> Patches:
+    """After a restart only nodes that have said hello again count as able to do a job."""
+    return [(unfit, "_may_be_able", lambda node, job: node.state is NodeState.ALIVE and planning.is_able(node, job))]
+
+
 ALL: dict[str, Callable[[], Patches]] = {
     "fence_check": _fence_check,
     "epoch_check": _epoch_check,
@@ -189,6 +195,7 @@ ALL: dict[str, Callable[[], Patches]] = {
     "generation_of_finalising": _generation_of_finalising,
     "slice_arithmetic": _slice_arithmetic,
     "bounded_wait": _bounded_wait,
+    "expected_nodes": _expected_nodes,
 }
 
 

@@ -94,6 +94,14 @@ class JobPlan:
     """Quarantined items are put back once."""
     twins: bool = False
     """idempotent=True: a straggler may run on two nodes at once."""
+    unfit: tuple[str, ...] = ()
+    """Nodes on which the task says that they cannot do it."""
+
+    @property
+    def may_be_stopped(self) -> bool:
+        """Whether it may end without all of its items: somebody cancels it, or what it needs fails."""
+        asked = (self.cancel_at_s, self.max_failures, self.after)
+        return any(each is not None for each in asked) or bool(self.unfit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +155,21 @@ def draw_scenario(seed: int) -> Scenario:
         late_s=dice.choice((0.2, 2.0)),
         refuse=0.02 if lossy else 0.0,
         nodes=tuple(NodePlan(dice.randint(1, 3), dice.random() < 0.2) for _ in range(3)),
-        jobs=tuple(jobs),
+        jobs=_draw_unfit(seed, jobs),
         faults=tuple(sorted([*faults, *_draw_clock_jumps(seed, until_s)], key=lambda fault: fault.at_s)),
+    )
+
+
+def _draw_unfit(seed: int, jobs: list[JobPlan]) -> tuple[JobPlan, ...]:
+    """Nodes on which a job cannot be done, one or two of the three; by dice of their own, too.
+
+    Not of single calls: the next one may have nothing to do with it, and so no node is left out for them.
+    """
+    dice = random.Random(f"unfit {seed}")
+    drawn = [dice.sample(("node0", "node1", "node2"), dice.choice((1, 2))) for _ in jobs]
+    return tuple(
+        replace(job, unfit=tuple(sorted(names))) if dice.random() < 0.2 and job.shape is not Shape.CALLS else job
+        for job, names in zip(jobs, drawn, strict=True)
     )
 
 

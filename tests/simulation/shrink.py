@@ -63,7 +63,7 @@ def _smaller_jobs(job: JobPlan) -> Iterator[JobPlan]:
     for name in ("cancel_at_s", "after", "timeout_s", "max_failures", "delay_s", "errors", "flaky", "crashes", "hangs"):
         if getattr(job, name) != getattr(plain, name):
             yield replace(job, **{name: getattr(plain, name)})
-    for name in ("killers", "retries", "once", "retry", "twins"):
+    for name in ("killers", "retries", "once", "retry", "twins", "unfit"):
         if getattr(job, name) != getattr(plain, name):
             yield replace(job, **{name: getattr(plain, name)})
     if job.pause_at_s is not None:

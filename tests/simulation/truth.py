@@ -18,12 +18,23 @@ from windrow.common.blocks import block_entries
 from windrow.common.messages import Accepted, Append, Appended, ChunkReport, CloseJob, Started, StartJob
 from windrow.common.words import FailureKind, Fence, JobId, JobState, NodeId
 from windrow.scheduler.core.losses import LOSSES_MAX
-from windrow.scheduler.core.records import DropChunk, LeaseChunk, PutChunk, PutFailure, PutJob, PutValues, Record
+from windrow.scheduler.core.records import (
+    DropChunk,
+    LeaseChunk,
+    PutChunk,
+    PutFailure,
+    PutJob,
+    PutValues,
+    Record,
+    SetJob,
+)
 
 WINDING_DOWN = (JobState.CANCELLING, JobState.STOPPING)
 LEASE_S = 6.0
 RUNS_MAX = 40
 """No item needs to run so often, whatever goes wrong."""
+HEARTBEATS_S = 3.0
+"""A node that was heard since is there; the second before last may still be on its way."""
 SILENT_S = LEASE_S - 1.0
 """A node that was not heard for so long may be given up."""
 
@@ -39,7 +50,7 @@ class Run:
     generation: int
     ended: float | None = None
     result: str = ""
-    """`value`, `error`, `timeout`, `crash`, `lost`: it left no trace outside its worker."""
+    """`value`, `error`, `unfit`, `timeout`, `crash`, `lost`: it left no trace outside its worker."""
     alone: bool = False
 
 
@@ -83,6 +94,8 @@ class Truth:
         """Those of them when its daemon died and its disk did not."""
         self.heard: dict[NodeId, float] = {}
         """On the listening time of the scheduler that reigns."""
+        self.heard_at: dict[NodeId, float] = {}
+        """By whichever scheduler reigned."""
         self.listened: Callable[[], float] = lambda: 0.0
         self._seqs: dict[str, int] = {}
 
@@ -100,6 +113,7 @@ class Truth:
         if seq < self._seqs.get(boot, -1):
             return
         self._seqs[boot] = seq
+        self.heard_at[node] = self.clock.now
         now = self.listened()
         if now - self.heard.get(node, 0.0) >= SILENT_S:
             self.away[node].append(self.clock.now)
@@ -135,8 +149,10 @@ class Truth:
             raise self.clock.find(f"item {item} of {job} ran {RUNS_MAX} times and comes to no end")
         for earlier in before:
             self._check_again(job, item, earlier, fence)
-        if self.plan_of(job).once and len(before) > last.generation:
-            raise self.clock.find(f"item {item} of {job} ran {len(before) + 1} times: it says that it must not")
+        # Where the task says itself that it cannot be done there, it has not been done.
+        done = sum(earlier.result != "unfit" for earlier in before)
+        if self.plan_of(job).once and done > last.generation:
+            raise self.clock.find(f"item {item} of {job} ran {done + 1} times: it says that it must not")
         before.append(run)
         if self.notes is not None:
             self.note(node, f"runs item {item}{' alone' if alone else ''}", job=job, fence=fence, node=node)
@@ -189,6 +205,8 @@ class Truth:
                     self._check_values(record)
                 case PutFailure():
                     self._check_failure(record)
+                case SetJob(state=JobState.STOPPING, reason=reason) if reason.startswith("no node is left"):
+                    self._check_no_node_is_left(self.job_ids[record.no])
                 case _:
                     pass
             if self.notes is not None:
@@ -221,8 +239,19 @@ class Truth:
             happened = sum(run.result == "crash" and (run.alone or plan.once) for run in runs)
         if not happened:
             raise self.clock.find(f"item {record.item} of {job} is blamed ({kind}) for what it has not done")
-        if record.final and sum(run.result in ("error", "crash", "timeout") for run in runs) < record.attempt:
+        spent = ["error", "crash", "timeout"]
+        if record.final and kind is FailureKind.UNFIT:
+            self._check_no_node_is_left(job)
+            spent.append("unfit")
+        if record.final and sum(run.result in spent for run in runs) < record.attempt:
             raise self.clock.find(f"item {record.item} of {job} has {record.attempt} attempts on its account, too many")
+
+    def _check_no_node_is_left(self, job: JobId) -> None:
+        """A job is not given up while a node that could do it is well, whoever reigns."""
+        for node, heard_at in self.heard_at.items():
+            long_well = not any(at >= self.clock.now - 2 * LEASE_S for at in self.away[node])
+            if node not in self.plan_of(job).unfit and long_well and self.clock.now - heard_at < HEARTBEATS_S:
+                raise self.clock.find(f"{job} is given up for want of a node, while {node} has been well all the time")
 
     def _cost_a_node(self, story: FenceStory, item: int) -> bool:
         leased = story.leased_at is not None and story.put.start <= item < story.put.stop

@@ -208,12 +208,14 @@ class SimWorker:
             self.die(-11)
             return
         used = next((entry[2] for entry in feed.attempts if entry[0] <= item < entry[1]), 0)
-        failed = fate == "error" or (fate == "flaky" and used < 2)
-        self.host.world.truth.on_run_ended(run, feed.job, "error" if failed else "value")
+        failed = FailureKind.ERROR if fate == "error" or (fate == "flaky" and used < 2) else None
+        if self.host.id in self.host.world.truth.plan_of(feed.job).unfit:
+            failed = FailureKind.UNFIT
+        self.host.world.truth.on_run_ended(run, feed.job, "value" if failed is None else str(failed))
         self._told.append(run)
-        if failed:
+        if failed is not None:
             self._close_run()
-            self._failures.append(ItemFailure(item, FailureKind.ERROR, "Sim", "sim", alone=feed.alone))
+            self._failures.append(ItemFailure(item, failed, "Sim", "sim", alone=feed.alone))
             self._next = item + 1
         else:
             self._entries.append(f"{self._contents[item]}|{feed.fence}".encode())

@@ -288,7 +288,7 @@ class World:
             job_id, last, plan = job.put.id, job.last, self.truth.plan_of(job.put.id)
             client = next(each for each in self.clients if each.job == job_id)
             if last.state is JobState.CANCELLED or last.cancelled:
-                if plan.cancel_at_s is None and plan.max_failures is None and plan.after is None:
+                if not plan.may_be_stopped:
                     raise self.clock.find(f"{job_id} has cancelled items, and nobody has cancelled any")
                 continue
             if client.refused:
@@ -296,7 +296,7 @@ class World:
             if last.total != plan.items:
                 raise self.clock.find(f"{job_id} has {last.total} items instead of {plan.items}")
             # Each of these was seen to be just when it was committed: time may run out for any item.
-            given_up = (FailureKind.LOST, FailureKind.NODE, FailureKind.TIMEOUT)
+            given_up = (FailureKind.LOST, FailureKind.NODE, FailureKind.TIMEOUT, FailureKind.UNFIT)
             doomed = RangeSet((item, item + 1) for item in range(last.total) if self._is_doomed(client, item))
             doomed.update((item, item + 1) for item in _items(job.failed) if job.kinds[item] in given_up)
             doomed.update((item, item + 1) for item in _items(job.failed) if self._was_killed(client, job, item))
