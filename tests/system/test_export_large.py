@@ -15,6 +15,7 @@ import pytest
 
 from tests.cluster import Cluster, running_cluster
 from tests.waiting import wait_until
+from windrow import Client
 from windrow.export.run import export
 
 pytestmark = pytest.mark.system
@@ -76,6 +77,11 @@ def test_workers_stay_small_whatever_the_size_of_the_source(cluster: Cluster, tm
     source.unlink()
 
 
+def is_any_cancelling(client: Client) -> bool:
+    going_on = (client.job(status.id) for status in client.jobs() if not status.finished)
+    return any("cancelling" in reason for job in going_on for reason in job.explain().reasons)
+
+
 def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(cluster: Cluster, tmp_path: Path) -> None:
     source, dest = tmp_path / "in.csv", tmp_path / "out.csv"
     source.write_bytes(b"id,place,amount,day\n" + LINES * 3)
@@ -99,7 +105,12 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(cluster: Cluster, t
 
     first = run()
     wait_until(lambda: len(list(tmp_path.glob(".out.csv.windrow-*/part-*.json"))) > 9, PATIENCE_S, "some parts")
+    # The node is held until the cancel has come: it could be done before.
+    os.kill(cluster.nodes[0].pid, signal.SIGSTOP)
     os.kill(first.pid, signal.SIGINT)
+    with cluster.client() as client:
+        wait_until(lambda: is_any_cancelling(client), PATIENCE_S, "the export to be cancelled")
+    os.kill(cluster.nodes[0].pid, signal.SIGCONT)
     _, errors = first.communicate(timeout=PATIENCE_S)
     assert first.returncode == 130
     assert f"cancelled, {dest} is as it was; the finished parts are kept; go on with: windrow export" in errors
