@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 MB = 1 << 20
 LIFE_WARM_UP_S = 80.0
-"""What a process does first in its life (imports, caches, pools) is no leak; at least so long, and as long as the first
-processes of the run are given: in a long run lives are long, and what fills slowly up to a bound fills longer."""
+"""What a process does first in its life (imports, caches, pools) is no leak."""
 SPAN_S_MIN = 40.0
 """Of a shorter piece no slope is taken."""
 PAIRS_MAX = 100_000
@@ -102,7 +101,7 @@ def _lives(points: Iterable[Point], warm_up_s: float) -> list[list[Point]]:
     born_s: dict[str, float] = {}
     for point in points:
         born_s.setdefault(point.life, point.at_s)
-        if point.at_s >= born_s[point.life] + max(LIFE_WARM_UP_S, warm_up_s):
+        if point.at_s >= max(warm_up_s, born_s[point.life] + LIFE_WARM_UP_S):
             found.setdefault(point.life, []).append(point)
     return list(found.values())
 
