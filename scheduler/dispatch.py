@@ -56,7 +56,8 @@ class _NodeQueue:
 class _Step:
     """One synchronous request of the topology channel; they go out one by one, so a refusal is always the first's."""
 
-    kind: Literal["declare", "empty", "delete", "dead", "ready"]
+    kind: Literal["declare", "empty", "renew", "delete", "dead", "ready"]
+    """`renew`: delete what is declared anew by the next step."""
     node: NodeId = _NOBODY
 
 
@@ -256,7 +257,7 @@ class AmqpDispatch:
                 self._topology.queue_declare(name, durable=True, arguments=arguments, callback=done)
             elif step.kind == "empty":
                 self._topology.queue_purge(name, callback=done)
-            elif step.kind == "delete":
+            elif step.kind in ("renew", "delete"):
                 self._topology.queue_delete(name, callback=done)
             elif step.kind == "dead":
                 name, arguments = self._plan.dead_queue_name, self._plan.dead_queue_arguments()
@@ -291,14 +292,14 @@ class AmqpDispatch:
         code = getattr(error, "reply_code", 0)
         if step is not None and step.kind == "declare" and code == PRECONDITION_FAILED:
             log.warning("a node queue has other arguments: made anew", action="queue_renewed", detail=str(error))
-            self._steps.extendleft((step, _Step("delete", step.node)))
+            self._steps.extendleft((step, _Step("renew", step.node)))
         elif step is not None:
             self._step_failed(step, error)
         self._open_topology()
 
     def _step_failed(self, step: _Step, error: BaseException) -> None:
         log.warning("the broker refused a request", action="topology_refused", step=step.kind, detail=str(error))
-        if step.kind == "delete" and self._steps:
+        if step.kind == "renew" and self._steps:
             self._steps.popleft()  # the declare that was to follow: it would be refused again, for ever
         queue = self._nodes.get(step.node)
         if queue is None:
