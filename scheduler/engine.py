@@ -21,6 +21,7 @@ from windrow.scheduler.core.commands import (
     EmptyNode,
     JobEnded,
     OpenNode,
+    PlainEffect,
     Settle,
     TellNode,
 )
@@ -173,7 +174,7 @@ class Engine:
         done = Turn()
         records: list[Record] = []
         dispatches: list[Dispatch] = []
-        effects: list[Answer | Settle | OpenNode | CloseNode | EmptyNode | TellNode | JobEnded] = []
+        effects: list[PlainEffect] = []
         for command in commands:
             match command:
                 case Dispatch():
@@ -222,9 +223,7 @@ class Engine:
         self.counts.records += len(records)
         self.counts.commit_s_sum += time.perf_counter() - began
 
-    def _effect(
-        self, effect: Answer | Settle | OpenNode | CloseNode | EmptyNode | TellNode | JobEnded, done: Turn
-    ) -> None:
+    def _effect(self, effect: PlainEffect, done: Turn) -> None:
         match effect:
             case Answer(ask, message):
                 done.answers.append((ask, message))

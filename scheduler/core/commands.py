@@ -76,5 +76,7 @@ class JobEnded:
     job: JobId
 
 
-Effect = Answer | Dispatch | Settle | OpenNode | CloseNode | EmptyNode | TellNode | JobEnded
+PlainEffect = Answer | Settle | OpenNode | CloseNode | EmptyNode | TellNode | JobEnded
+"""Done as they stand; a chunk is made into a message first."""
+Effect = Dispatch | PlainEffect
 Command = Record | Effect
