@@ -166,24 +166,15 @@ def test_ahead_of_each_slot_lies_one_chunk(bench: Bench) -> None:
     assert bench.place() == []
 
 
-def test_short_work_may_lie_ahead_for_half_a_second(bench: Bench) -> None:
+@pytest.mark.parametrize("slots", [1, 4])
+def test_short_work_may_lie_ahead_for_half_a_second_of_each_slot(bench: Bench, slots: int) -> None:
     bench.know_item_time(0.0001)
-    bench.join(slots=1)
-    bench.start(JOB, 6_000)
+    bench.join(slots=slots)
+    bench.start(JOB, 6_000 * slots)
     placed = bench.place()
     work_s = sum(order.stop - order.start for order in placed) * 0.0001
-    assert len(placed) > 2
-    assert work_s == pytest.approx(0.5, abs=0.05)
-
-
-def test_short_work_may_lie_ahead_for_half_a_second_of_each_slot(bench: Bench) -> None:
-    bench.know_item_time(0.0001)
-    bench.join(slots=4)
-    bench.start(JOB, 24_000)
-    placed = bench.place()
-    work_s = sum(order.stop - order.start for order in placed) * 0.0001
-    assert len(placed) > 8
-    assert work_s == pytest.approx(2.0, abs=0.2)
+    assert len(placed) > 2 * slots
+    assert work_s == pytest.approx(0.5 * slots, abs=0.05 * slots)
 
 
 def test_of_short_items_hardly_measured_only_a_chunk_a_slot_lies_ahead(bench: Bench) -> None:
