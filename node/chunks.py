@@ -7,7 +7,7 @@ until the report that carried its last outcomes is answered.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -19,9 +19,10 @@ from windrow.common.messages import Chunk, ChunkReport, InputSlice, ItemFailure,
 from windrow.common.ranges import RangeSet
 from windrow.common.words import Fence, JobId, Range
 from windrow.node.feeding import ChunkView
+from windrow.node.remembered import RememberedFences
 from windrow.node.worker_link import Feed
 
-REMEMBERED_MAX = 8_192
+REMEMBERED_MIN = 8_192
 """Fences that are done with, so that a late copy of one is not started again."""
 HELD_MAX = RUNS_MAX // 2
 
@@ -119,7 +120,7 @@ class ChunkBook:
         self._ready: dict[Fence, _Held] = {}
         """Those to be fed from, in order of arrival."""
         self._fed: dict[int, _Fed] = {}
-        self._over: OrderedDict[Fence, None] = OrderedDict()
+        self._over = RememberedFences(REMEMBERED_MIN)
         self._disowned: dict[Fence, None] = {}
         """Fences asked back that are not here; the scheduler is owed a word on them."""
         self._flight: _Flight | None = None
@@ -309,7 +310,7 @@ class ChunkBook:
         """Release what is unfed of the fence; one that is not here is not started should it still come."""
         held = self._held.get(fence)
         if held is None:
-            self._remember(fence)
+            self._over.add(fence)
             self._disowned[fence] = None
         elif not held.dead:
             self._release(held)
@@ -411,12 +412,7 @@ class ChunkBook:
         if held.over:
             del self._held[fence]
             self._ready.pop(fence, None)
-            self._remember(fence)
-
-    def _remember(self, fence: Fence) -> None:
-        self._over[fence] = None
-        if len(self._over) > REMEMBERED_MAX:
-            self._over.popitem(last=False)
+            self._over.add(fence)
 
 
 class _Room:

@@ -13,7 +13,7 @@ from windrow.common.limits import REPORT_BYTES_MAX
 from windrow.common.messages import Chunk, ChunkReport, InputSlice, ItemFailure, NumberItems, ValueRun
 from windrow.common.ranges import RangeSet
 from windrow.common.words import FailureKind, Fence, JobId, NodeId, Range
-from windrow.node.chunks import HELD_MAX, REMEMBERED_MAX, Batch, ChunkBook, Taken, check_chunk
+from windrow.node.chunks import HELD_MAX, REMEMBERED_MIN, Batch, ChunkBook, Taken, check_chunk
 from windrow.node.worker_link import Feed
 
 
@@ -286,10 +286,10 @@ def test_a_node_holds_a_bounded_number_of_chunks() -> None:
 
 def test_tombstones_are_bounded() -> None:
     book = ChunkBook()
-    for number in range(REMEMBERED_MAX + 1):
+    for number in range(2 * REMEMBERED_MIN):
         book.give_up(Fence(1, number))
-    assert book.take(chunk(0), None, lease_first=False, runnable=True) is Taken.NEW
-    assert book.take(chunk(1), None, lease_first=False, runnable=True) is Taken.OVER
+    assert book.take(chunk(REMEMBERED_MIN - 1), None, lease_first=False, runnable=True) is Taken.NEW
+    assert book.take(chunk(REMEMBERED_MIN), None, lease_first=False, runnable=True) is Taken.OVER
 
 
 class Dice:
