@@ -116,7 +116,7 @@ bench-packages:
 bench: $(READY) rabbitmq bench-packages ## Measure Windrow beside its neighbours: make bench ROWS=calls,round-trip QUICK=1.
 	$(RUN) -m benchmarks $(if $(ROWS),--rows $(ROWS)) $(if $(QUICK),--quick) $(if $(TURNS),--turns $(TURNS)) $(if $(DATE),--date $(DATE))
 
-fuzz: ## Look for bytes that break a decoder, guided by coverage: make fuzz SECONDS=60 DECODER=footers.
+fuzz: ## Look for bytes that break a decoder, guided by coverage: make fuzz SECONDS=60 DECODER=footers (or each).
 	@# An environment of its own: nothing else needs atheris, and it does not install everywhere.
 	@[ -x .venv-fuzz/bin/windrow ] || { $(PYTHON) -m venv .venv-fuzz && .venv-fuzz/bin/python -m pip install --quiet \
 	  --disable-pip-version-check -c constraints.txt atheris==3.0.0 -e '.[export]'; }
