@@ -40,7 +40,7 @@ from windrow.scheduler.core.records import (
 )
 from windrow.scheduler.core.recovery import rebuild
 from windrow.scheduler.core.reports import KEY_ID
-from windrow.scheduler.core.retention import LOOK_EVERY_S, STEP_EVERY_S, STEP_JOBS, kept_since
+from windrow.scheduler.core.retention import LOOK_EVERY_S, STEP_EVERY_S, kept_since, look_limit, wall_watch
 from windrow.scheduler.core.state import CoreSettings, State
 from windrow.scheduler.input_cache import InputCache
 from windrow.scheduler.ports import ChunkMessage, Store
@@ -95,6 +95,7 @@ class Engine:
         self._inputs = InputCache()
         self.counts = Counts()
         self._retention_at = 0.0
+        self._wall = wall_watch(settings)
         self.state: State = rebuild(store.load(), settings, clock())
 
     def turn(self, changes: Sequence[tuple[int, Change]], news: Sequence[Event]) -> Turn:
@@ -132,8 +133,10 @@ class Engine:
 
     def _look_for_ended(self, now: Now) -> list[Command]:
         """One step of letting go what is not kept any more."""
-        before = kept_since(self._settings, now)
-        seen = EndedSeen(self._store.find_ended(before, STEP_JOBS), self._store.has_leftovers())
+        steady = self._wall.is_steady(now)
+        before = kept_since(self._settings, now) if steady else {}
+        ended = self._store.find_ended(before, look_limit(self.state))
+        seen = EndedSeen(ended, self._store.has_leftovers(), steady)
         commands = apply(self.state, seen, now)
         removed = sum(isinstance(command, RemoveJob) for command in commands)
         if removed:

@@ -233,9 +233,10 @@ class HandClock:
 
     def __init__(self) -> None:
         self.mono = 1000.0
+        self.wall_jump_s = 0.0
 
     def __call__(self) -> Now:
-        return Now(self.mono, 1_700_000_000.0 + self.mono)
+        return Now(self.mono, 1_700_000_000.0 + self.mono + self.wall_jump_s)
 
 
 def peer(name: str) -> Peer:

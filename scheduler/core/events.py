@@ -51,6 +51,8 @@ class EndedSeen:
 
     jobs: tuple[EndedJob, ...]
     leftovers: bool
+    steady: bool
+    """The wall clock can be believed; else nothing is removed by what it says."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,8 +76,8 @@ def apply(state: State, event: Event, now: Now) -> list[Command]:
             recall_job(state, job, now)
         case DependencyKnown(job_id, end):
             state.ends_known[job_id] = end
-        case EndedSeen(jobs, leftovers):
-            on_ended_seen(state, jobs, now, out, leftovers=leftovers)
+        case EndedSeen(jobs, leftovers, steady):
+            on_ended_seen(state, jobs, now, out, leftovers=leftovers, steady=steady)
     return out
 
 

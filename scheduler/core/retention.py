@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
-from windrow.common.words import JobState, Now
+from windrow.common.words import JobId, JobState, Now
 from windrow.scheduler.core.commands import CloseNode
 from windrow.scheduler.core.jobs import finish_if_complete
 from windrow.scheduler.core.machines import NodeState
@@ -12,7 +13,7 @@ from windrow.scheduler.core.records import DropNode, EndedJob, RemoveJob, SweepR
 from windrow.scheduler.core.state import CoreSettings, Job, Out, State, job_record
 
 STEP_JOBS = 50
-"""Jobs that one step removes, of each state."""
+"""Jobs that one step removes."""
 STEP_ROWS = 500
 """Rows that one step deletes: a few milliseconds of a turn."""
 STEP_EVERY_S = 0.1
@@ -23,6 +24,49 @@ STREAM_OPEN_S_MAX = 86_400.0
 """A client closes its streams after an hour, when it makes the next call: one so old has lost its client."""
 STREAM_SILENT_S = 7_200.0
 """And nothing was appended for so long: of wall clocks that jump nobody is the victim."""
+
+STEADY_S_MAX = 3_600.0
+STEADY_SHARE = 1 / 24
+"""Of the shortest time that anything is kept; so days stand for hours."""
+
+
+@dataclass(slots=True)
+class WallWatch:
+    """Whether the wall clock can be believed to say what is old: for a while it has gone as the monotonic one does.
+
+    A machine may come up with a wrong clock, or be set wrong by hand: what was removed by that cannot be had back.
+    """
+
+    steady_s: float
+    """For so long it must have gone evenly, and a smaller step is none: an hour, and less where little is kept."""
+    _last: Now | None = None
+    _since_mono: float = 0.0
+
+    def is_steady(self, now: Now) -> bool:
+        """To be asked again and again: what happened between two questions is seen by the second."""
+        if self._last is None or abs(_ahead_s(now) - _ahead_s(self._last)) > self.steady_s:
+            self._since_mono = now.mono
+        self._last = now
+        return now.mono - self._since_mono >= self.steady_s
+
+
+def _ahead_s(now: Now) -> float:
+    return now.wall - now.mono
+
+
+def wall_watch(settings: CoreSettings) -> WallWatch:
+    kept = [settings.results_kept_s, settings.failures_kept_s, settings.nodes_kept_s]
+    return WallWatch(min([STEADY_S_MAX, *(seconds * STEADY_SHARE for seconds in kept if seconds is not None)]))
+
+
+def look_limit(state: State) -> int:
+    """How many ended jobs are looked at in one step, of each state, so that not all of them may have to stay."""
+    return STEP_JOBS + len(_needed(state)) + 1
+
+
+def _needed(state: State) -> set[JobId]:
+    """Those that a live job comes after."""
+    return {dependency for job in state.jobs.values() for dependency in job.after}
 
 
 def kept_since(settings: CoreSettings, now: Now) -> dict[JobState, float]:
@@ -35,20 +79,26 @@ def kept_since(settings: CoreSettings, now: Now) -> dict[JobState, float]:
     return found
 
 
-def on_ended_seen(state: State, ended: Iterable[EndedJob], now: Now, out: Out, *, leftovers: bool) -> None:
+def on_ended_seen(
+    state: State, ended: Iterable[EndedJob], now: Now, out: Out, *, leftovers: bool, steady: bool
+) -> None:
     """Remove what is not kept any more. What lives, or has a live job after it, stays."""
     since = kept_since(state.settings, now)
     over = [job for job in ended if job.state in since and job.finished_wall < since[job.state]]
-    if over:
-        needed = {dependency for job in state.jobs.values() for dependency in job.after}
-        for job in over:
-            # The newest stays until there is a newer one: numbers of jobs go on from the highest in the store.
-            if job.id not in state.jobs and job.id not in needed and job.no != state.last_job_no:
-                out.append(RemoveJob(job.no, job.id))
-                leftovers = True
+    if steady:
+        needed = _needed(state)
+        # The newest stays until there is a newer one: numbers of jobs go on from the highest in the store.
+        going = [
+            RemoveJob(job.no, job.id)
+            for job in over
+            if job.id not in state.jobs and job.id not in needed and job.no != state.last_job_no
+        ]
+        out.extend(going[:STEP_JOBS])
+        leftovers = leftovers or bool(going)
     if leftovers:
         out.append(SweepRemoved(STEP_ROWS))
-    _forget_nodes(state, now, out)
+    if steady:
+        _forget_nodes(state, now, out)
     for stream in [job for job in state.jobs.values() if _is_abandoned(job, now)]:
         stream.open = False
         out.append(job_record(stream))

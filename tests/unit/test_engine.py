@@ -294,6 +294,42 @@ def test_a_job_that_is_asked_for_in_the_turn_that_would_remove_it_stays(change: 
     assert rig.store.find_job(JOB) is not None
 
 
+def test_a_wall_clock_that_jumps_ahead_and_is_set_right_again_costs_no_results() -> None:
+    rig = Rig(CoreSettings(results_kept_s=7 * 86_400.0))
+    rig.join()
+    rig.take(start_job(items=0))
+    rig.take(start_job(OTHER, items=0))
+    for _ in range(1000):
+        rig.clock.mono += LOOK_EVERY_S + 1.0
+        rig.take()
+    rig.clock.wall_jump_s = 365 * 86_400.0
+    for _ in range(500):
+        rig.clock.mono += LOOK_EVERY_S + 1.0
+        rig.take()
+    rig.clock.wall_jump_s = 0.0
+    for _ in range(1000):
+        rig.clock.mono += LOOK_EVERY_S + 1.0
+        rig.take()
+    assert rig.store.find_job(JOB) is not None
+
+
+def test_a_scheduler_that_starts_under_a_wrong_clock_keeps_its_results_for_an_hour() -> None:
+    rig = Rig(CoreSettings(results_kept_s=7 * 86_400.0))
+    rig.join()
+    rig.take(start_job(items=0))
+    rig.take(start_job(OTHER, items=0))
+    rig.clock.wall_jump_s = 365 * 86_400.0
+    rig.engine = Engine(rig.store, rig.dispatch, CoreSettings(results_kept_s=7 * 86_400.0), rig.clock)
+    for _ in range(500):
+        rig.clock.mono += LOOK_EVERY_S + 1.0
+        rig.take()
+    assert rig.store.find_job(JOB) is not None
+    for _ in range(200):
+        rig.clock.mono += LOOK_EVERY_S + 1.0
+        rig.take()
+    assert rig.store.find_job(JOB) is None
+
+
 def test_a_store_that_cannot_say_what_has_ended_fails_the_turn(rig: Rig) -> None:
     rig.join()
     rig.clock.mono += 2 * LOOK_EVERY_S

@@ -51,7 +51,8 @@ STAGES = (
     Stage("dedupe", "windrow.export:dedupe", ("decide", "convert")),
     Stage("finish", "windrow.export:finish", ("dedupe",)),
     Stage("join", "windrow.export:join", ("plan",), priority=1),
-    Stage("merge", "windrow.export:merge", ("decide", "convert", "dedupe", "finish")),
+    # It reads what plan, cut and decide have said: a job is kept as long as one that is to come after it.
+    Stage("merge", "windrow.export:merge", ("plan", "cut", "decide", "convert", "dedupe", "finish")),
 )
 SINGLE = ("cut", "decide", "join", "merge", "plan")
 """Stages whose first item is given when the export starts; that of `plan` last, so that all is there by then."""
@@ -104,7 +105,7 @@ def open_stages(client: ClientPort, export: str, dest: str, *, limited: bool) ->
 
 def _before(stage: Stage, *, limited: bool) -> tuple[str, ...]:
     # What lies behind the cut of a limit is cancelled, and would take with it whatever waits for it.
-    return ("decide", "join") if limited and stage.name == "merge" else stage.after
+    return ("plan", "cut", "decide", "join") if limited and stage.name == "merge" else stage.after
 
 
 def begin(client: ClientPort, export: str, item: dict[str, Any]) -> None:

@@ -15,11 +15,14 @@ from windrow.scheduler.core.events import BrokerChanged, EndedSeen, Recalled
 from windrow.scheduler.core.machines import NodeState
 from windrow.scheduler.core.records import DropNode, EndedJob, PutNode, RemoveJob, SetJob, SweepRemoved
 from windrow.scheduler.core.retention import (
+    STEADY_S_MAX,
     STEP_JOBS,
     STEP_ROWS,
     STREAM_OPEN_S_MAX,
     STREAM_SILENT_S,
     kept_since,
+    look_limit,
+    wall_watch,
 )
 from windrow.scheduler.core.state import CoreSettings
 
@@ -37,11 +40,11 @@ def bench() -> Bench:
     return made
 
 
-def look(bench: Bench, after_s: float = 0.0) -> list[RemoveJob]:
+def look(bench: Bench, after_s: float = 0.0, *, steady: bool = True) -> list[RemoveJob]:
     """As the engine does it; what was removed. Whatever came of it otherwise waits in `out`."""
     bench.mono += after_s
-    ended = bench.store.find_ended(kept_since(bench.settings, bench.now), STEP_JOBS)
-    bench.take(EndedSeen(ended, bench.store.has_leftovers()))
+    ended = bench.store.find_ended(kept_since(bench.settings, bench.now), look_limit(bench.state))
+    bench.take(EndedSeen(ended, bench.store.has_leftovers(), steady))
     return bench.pick(RemoveJob)
 
 
@@ -105,7 +108,7 @@ def test_a_job_that_lives_is_never_removed(bench: Bench) -> None:
     bench.start(NEWER, 1)
     assert look(bench, 1000 * DAY_S) == []
     # Even where the store says that it has ended: it was put back to work since.
-    bench.take(EndedSeen((EndedJob(1, JOB, JobState.DONE, WALL_S),), False))
+    bench.take(EndedSeen((EndedJob(1, JOB, JobState.DONE, WALL_S),), False, True))
     bench.expect_nothing()
 
 
@@ -116,7 +119,7 @@ def test_a_job_that_is_retried_in_the_very_turn_stays(bench: Bench) -> None:
     assert isinstance(bench.ask(RetryJob(JOB)), Accepted)
     bench.drop_rest()
     seen = EndedJob(1, JOB, JobState.FAILED, WALL_S)
-    bench.take(EndedSeen((seen,), False))
+    bench.take(EndedSeen((seen,), False, True))
     assert bench.pick(RemoveJob) == []
 
 
@@ -140,6 +143,18 @@ def test_a_job_is_kept_while_a_live_one_comes_after_it(bench: Bench) -> None:
     bench.tick()
     bench.drop_rest()
     assert look(bench) == [RemoveJob(no, JOB)]
+
+
+def test_however_many_jobs_a_live_one_comes_after_others_are_removed(bench: Bench) -> None:
+    parts = tuple(JobId(f"part-{number:03d}") for number in range(STEP_JOBS + 10))
+    for part in parts:
+        end(bench, part)
+    end(bench)
+    no = no_of(bench, JOB)
+    bench.start(NEWER, 1, after=parts)
+    bench.lease(bench.place_one())
+    assert look_limit(bench.state) == STEP_JOBS + len(parts) + 1
+    assert look(bench, 8 * DAY_S) == [RemoveJob(no, JOB)]
 
 
 def test_the_newest_job_stays_so_that_no_number_comes_twice(bench: Bench) -> None:
@@ -287,7 +302,7 @@ def test_what_the_store_names_too_early_is_kept_all_the_same(bench: Bench, early
     end(bench)
     end(bench, NEWER)
     seen = EndedJob(no_of(bench, JOB), JOB, JobState.DONE, bench.now.wall - 7 * DAY_S + early_s)
-    bench.take(EndedSeen((seen,), False))
+    bench.take(EndedSeen((seen,), False, True))
     bench.expect_nothing()
 
 
@@ -296,8 +311,67 @@ def test_what_is_kept_for_ever_stays_though_the_store_names_it() -> None:
     bench.join()
     fail(bench)
     end(bench, NEWER)
-    bench.take(EndedSeen((EndedJob(no_of(bench, JOB), JOB, JobState.FAILED, WALL_S - 1000 * DAY_S),), False))
+    bench.take(EndedSeen((EndedJob(no_of(bench, JOB), JOB, JobState.FAILED, WALL_S - 1000 * DAY_S),), False, True))
     bench.expect_nothing()
+
+
+# ── A wall clock that is not to be believed ──────────────────────────────────────────────────────────────────────
+
+
+def test_while_the_wall_clock_is_not_steady_nothing_is_removed_and_what_was_removed_is_swept(bench: Bench) -> None:
+    end(bench)
+    end(bench, NEWER)
+    bench.ask_for(Accepted, NodeBye(NODE, "boot-1"))
+    bench.drop_rest()
+    assert look(bench, 8 * DAY_S, steady=False) == []
+    bench.expect_nothing()
+    bench.store.leftovers.add(7)
+    assert look(bench, steady=False) == []
+    bench.expect(SweepRemoved(STEP_ROWS))
+    assert len(look(bench)) == 1
+    bench.drop_rest()
+
+
+@pytest.mark.parametrize(
+    ("settings", "steady_s"),
+    [
+        (KEPT, STEADY_S_MAX),
+        (CoreSettings(results_kept_s=48.0, failures_kept_s=DAY_S), 2.0),
+        (CoreSettings(failures_kept_s=72.0), 3.0),
+        (CoreSettings(nodes_kept_s=24.0), 1.0),
+        (CoreSettings(), STEADY_S_MAX),
+    ],
+)
+def test_the_wall_clock_is_believed_once_it_has_gone_evenly_for_a_share_of_what_is_kept(
+    settings: CoreSettings, steady_s: float
+) -> None:
+    watch = wall_watch(settings)
+    assert not watch.is_steady(Now(5.0, WALL_S))
+    assert not watch.is_steady(Now(5.0 + steady_s - 0.5, WALL_S + steady_s - 0.5))
+    assert watch.is_steady(Now(5.0 + steady_s, WALL_S + steady_s))
+
+
+@pytest.mark.parametrize("jump_s", [2 * STEADY_S_MAX, -2 * STEADY_S_MAX])
+def test_a_wall_clock_that_has_jumped_is_believed_after_an_hour_again(jump_s: float) -> None:
+    watch = wall_watch(KEPT)
+    watch.is_steady(Now(0.0, WALL_S))
+    assert watch.is_steady(Now(STEADY_S_MAX, WALL_S + STEADY_S_MAX))
+    at_s = STEADY_S_MAX + 5.0
+    assert not watch.is_steady(Now(at_s, WALL_S + at_s + jump_s))
+    assert not watch.is_steady(Now(at_s + STEADY_S_MAX - 5.0, WALL_S + at_s + STEADY_S_MAX - 5.0 + jump_s))
+    assert watch.is_steady(Now(at_s + STEADY_S_MAX, WALL_S + at_s + STEADY_S_MAX + jump_s))
+
+
+def test_a_wall_clock_that_is_led_back_slowly_is_believed() -> None:
+    watch = wall_watch(KEPT)
+    told = [watch.is_steady(Now(at_s, WALL_S + 2.0 * at_s)) for at_s in range(0, 10_000, 5)]
+    assert all(told[int(STEADY_S_MAX) // 5 :])
+
+
+def test_a_step_of_the_wall_clock_that_is_small_beside_what_is_kept_is_none() -> None:
+    watch = wall_watch(KEPT)
+    watch.is_steady(Now(0.0, WALL_S))
+    assert watch.is_steady(Now(STEADY_S_MAX, WALL_S + 2 * STEADY_S_MAX))
 
 
 # ── Nodes ────────────────────────────────────────────────────────────────────────────────────────────────────────

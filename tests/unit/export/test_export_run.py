@@ -17,12 +17,13 @@ import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 import pytest
 
+from tests.unit.export.conftest import Cluster
 from windrow.common.errors import ExportError
 from windrow.export import tasks
 from windrow.export.destination import aside_path
 from windrow.export.run import ExportRun, export, start_export
 from windrow.export.spec import make_spec
-from windrow.export.stages import STAGES
+from windrow.export.stages import STAGES, open_stages, stage_id
 
 Export = Callable[..., Path]
 
@@ -44,6 +45,15 @@ def table_bytes(rows: int, seed: int = 1, end: str = "\n") -> bytes:
 
 def rows_of(data: bytes) -> list[list[str]]:
     return [row for row in csv.reader(io.StringIO(data.decode(), newline="")) if row]
+
+
+@pytest.mark.parametrize("limited", [False, True])
+def test_the_scheduler_keeps_what_the_last_stage_reads_for_as_long_as_that_waits(limited: bool) -> None:
+    """A job is kept while a live one comes right after it; the rest of an export may take longer than results are."""
+    cluster = Cluster()
+    open_stages(cluster, "an-export", "/a/file.csv", limited=limited)
+    waited_for = cluster.jobs[stage_id("an-export", "merge")].after
+    assert {stage_id("an-export", stage) for stage in ("plan", "cut", "decide")} <= set(waited_for)
 
 
 # ── What comes out ───────────────────────────────────────────────────────────────────────────────────────────────
