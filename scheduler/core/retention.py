@@ -40,14 +40,17 @@ class WallWatch:
     steady_s: float
     """For so long it must have gone evenly, and a smaller step is none: an hour, and less where little is kept."""
     _last: Now | None = None
-    _since_mono: float = 0.0
+    _even_s: float = 0.0
 
     def is_steady(self, now: Now) -> bool:
         """To be asked again and again: what happened between two questions is seen by the second."""
-        if self._last is None or abs(_ahead_s(now) - _ahead_s(self._last)) > self.steady_s:
-            self._since_mono = now.mono
-        self._last = now
-        return now.mono - self._since_mono >= self.steady_s
+        last, self._last = self._last, now
+        if last is None or abs(_ahead_s(now) - _ahead_s(last)) > self.steady_s:
+            self._even_s = 0.0
+        else:
+            # While the scheduler was stopped nobody could read what will be removed.
+            self._even_s += min(now.mono - last.mono, 2 * LOOK_EVERY_S)
+        return self._even_s >= self.steady_s
 
 
 def _ahead_s(now: Now) -> float:

@@ -213,6 +213,9 @@ class SimDispatch:
         if self.broker.up:
             self.broker.queues.pop(PLAN.queue_name(node), None)
 
+    def close_node(self, node: NodeId) -> None:
+        self.empty_node(node)
+
     def settle(self, fence: Fence, node: NodeId) -> None:
         """The broker keeps the message until the node acks it."""
 

@@ -48,6 +48,7 @@ class Follower:
         self.after = -1
         self.got: dict[int, str] = {}
         self.over = False
+        self.was_over = False
 
     def on_news(self, news: News) -> bool:
         find = self.client.world.clock.find
@@ -62,9 +63,13 @@ class Follower:
         for failure in news.failures:
             self.got[failure.item] = "failure"
         self.over = is_over(news)
+        self.was_over = self.was_over or self.over
         return True
 
     def on_lost(self, error: WindrowError) -> None:
+        if self.was_over and self.client.world.truth.is_removed(self.job):
+            self.over = True
+            return
         raise self.client.world.clock.find(f"the client of {self.job} lost sight of it: {error}")
 
 
@@ -107,8 +112,9 @@ class ClientHost:
         return self.filled and state in TERMINAL_STATES and steered and self.follower.over
 
     def _state(self) -> JobState | None:
-        found = self.world.store.find_info(self.job)
-        return None if found is None else found.state
+        """As it stands, or as it stood when it was removed."""
+        found = self.world.truth.find_job(self.job)
+        return None if found is None else found.shown
 
     def _note(self, what: str) -> None:
         self.world.truth.note(self.process.name, what, job=self.job)
@@ -143,7 +149,7 @@ class ClientHost:
         link = SimLink("sim")
         plan = self.plan
         after = () if plan.after is None else (JobId(f"job{plan.after}"),)
-        while plan.after is not None and self.world.store.find_info(after[0]) is None:
+        while plan.after is not None and self.world.truth.find_job(after[0]) is None:
             if self.world.clients[plan.after].refused:
                 after = ()  # It was never started.
                 break
@@ -198,7 +204,7 @@ class ClientHost:
         if not self.plan.may_be_stopped:
             raise self.world.clock.find(f"the client of {self.job} is refused: {error}")
         self.refused = True
-        if self.world.store.find_info(self.job) is None:
+        if self.world.truth.find_job(self.job) is None:
             self.follower.over = True
         self._note(f"is refused: {error}")
 
@@ -248,6 +254,8 @@ class ClientHost:
 
     async def _go_on(self) -> bool:
         """The job has ended: once, a retry may be wanted; afterwards whoever follows looks again now and then."""
+        if self.world.truth.is_removed(self.job):
+            return False
         if self._state() is JobState.FAILED and not self.retried and self.filled:
             await self._steer(RetryJob(self.job))
             self.retried = True

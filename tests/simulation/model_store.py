@@ -61,6 +61,11 @@ class ModelJob:
     def terminal(self) -> bool:
         return self.last.state in TERMINAL_STATES
 
+    @property
+    def shown(self) -> JobState:
+        """As users see it."""
+        return JobState.RUNNING if self.last.state in (JobState.CANCELLING, JobState.STOPPING) else self.last.state
+
     def stored(self) -> StoredJob:
         put, last = self.put, self.last
         return StoredJob(
@@ -100,6 +105,8 @@ class ModelStore:
         self.chunks: dict[Fence, StoredChunk] = {}
         self.nodes: dict[NodeId, StoredNode] = {}
         self.commits = 0
+        self.removed: list[ModelJob] = []
+        """What the store no longer has, for those who judge it."""
         self.leftovers: set[int] = set()
 
     def begin_epoch(self) -> int:
@@ -196,6 +203,10 @@ class ModelStore:
             case RemoveJob():
                 job = self.jobs.pop(record.no)
                 assert job.terminal, "a job that lives was removed"
+                awaited = any(job.put.id in each.put.after for each in self.jobs.values() if not each.terminal)
+                assert not awaited, "a job was removed that a live one comes after"
+                assert not any(chunk.no == record.no for chunk in self.chunks.values()), "a removed job has live fences"
+                self.removed.append(job)
                 assert record.no < max(self.jobs, default=0), "numbers of jobs would come again"
                 self.leftovers.add(record.no)
             case SweepRemoved():
@@ -251,9 +262,8 @@ class ModelStore:
         if found is None:
             return None
         put, last = found.put, found.last
-        state = JobState.RUNNING if last.state in (JobState.CANCELLING, JobState.STOPPING) else last.state
         counts = (last.total, len(found.values), len(found.failed), last.cancelled, 0, 0)
-        return JobInfo(put.id, put.name, put.task, state, last.open, *counts, reason=last.reason)
+        return JobInfo(put.id, put.name, put.task, found.shown, last.open, *counts, reason=last.reason)
 
     def read_inputs(self, job: JobId, start: int, stop: int) -> tuple[InputSlice, ...]:
         found = next(each for each in self.jobs.values() if each.put.id == job)

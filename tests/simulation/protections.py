@@ -11,10 +11,10 @@ from unittest import mock
 from tests.simulation.schedulers import StoreHandle
 from windrow.common.messages import Append, ChunkReport, PauseJob, Report, RetryJob, ValueRun
 from windrow.common.ranges import RangeSet
-from windrow.common.words import Fence, JobState, Now, Range
+from windrow.common.words import Fence, JobId, JobState, Now, Range
 from windrow.node.intake import Intake
 from windrow.node.reporter import Reporter
-from windrow.scheduler.core import jobs, leases, planning, reactor, recovery, reports, unfit
+from windrow.scheduler.core import jobs, leases, planning, reactor, recovery, reports, retention, unfit
 from windrow.scheduler.core.machines import NodeState
 from windrow.scheduler.core.records import PutValues, Record, SetJob
 from windrow.scheduler.core.state import Chunk, Job, Out, State, give_back_chunk
@@ -180,6 +180,16 @@ def _expected_nodes() -> Patches:
     return [(unfit, "_may_be_able", lambda node, job: node.state is NodeState.ALIVE and planning.is_able(node, job))]
 
 
+def _steady_clock() -> Patches:
+    """What has ended long ago by the wall clock is removed, whatever that clock did."""
+    return [(retention.WallWatch, "is_steady", lambda self, now: True)]
+
+
+def _awaited_is_kept() -> Patches:
+    """What ended long ago is removed, also where a live job comes after it."""
+    return [(retention, "_needed", lambda state: set[JobId]())]
+
+
 ALL: dict[str, Callable[[], Patches]] = {
     "fence_check": _fence_check,
     "epoch_check": _epoch_check,
@@ -196,6 +206,8 @@ ALL: dict[str, Callable[[], Patches]] = {
     "slice_arithmetic": _slice_arithmetic,
     "bounded_wait": _bounded_wait,
     "expected_nodes": _expected_nodes,
+    "steady_clock": _steady_clock,
+    "awaited_is_kept": _awaited_is_kept,
 }
 
 

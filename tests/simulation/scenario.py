@@ -9,6 +9,10 @@ from enum import StrEnum
 
 from windrow.common.codec import decoder_for, to_plain
 
+KEPT_S = 960.0
+"""Longer than runs, and less than most jumps of a clock: what is removed within a run is removed by a jump. A 24th of
+it, which a clock must go evenly, is longer than a poll whose answer was lost takes to be asked anew."""
+
 
 class FaultKind(StrEnum):
     """What may go wrong at an instant; most of it ends after `for_s`."""
@@ -129,6 +133,8 @@ class Scenario:
     nodes: tuple[NodePlan, ...]
     jobs: tuple[JobPlan, ...]
     faults: tuple[Fault, ...]
+    kept_s: float | None = None
+    """Ended jobs and nodes that are gone are kept for so long by the scheduler's wall clock; None: for ever."""
 
 
 def draw_scenario(seed: int) -> Scenario:
@@ -145,7 +151,7 @@ def draw_scenario(seed: int) -> Scenario:
     while at < until_s:
         faults.append(_draw_fault(dice, at))
         at += dice.expovariate(1 / gap_s)
-    return Scenario(
+    drawn = Scenario(
         seed=seed,
         dispatch=dice.choice(("amqp", "amqp", "local")),
         faults_until_s=until_s,
@@ -158,6 +164,23 @@ def draw_scenario(seed: int) -> Scenario:
         jobs=_draw_unfit(seed, jobs),
         faults=tuple(sorted([*faults, *_draw_clock_jumps(seed, until_s)], key=lambda fault: fault.at_s)),
     )
+    return _draw_kept(drawn)
+
+
+def _draw_kept(drawn: Scenario) -> Scenario:
+    """Of one world in three the scheduler's clock is set ahead early on, and it lasts until what ended is removed; in
+    some of them a job that comes after the first one is paused meanwhile."""
+    dice = random.Random(f"kept {drawn.seed}")
+    if dice.random() > 0.35:
+        return drawn
+    ahead = Fault(FaultKind.CLOCK_JUMP, round(dice.uniform(1.0, 15.0), 3), 0.0)
+    faults = sorted([*drawn.faults, ahead], key=lambda fault: fault.at_s)
+    until_s = drawn.faults_until_s + dice.choice((0.0, 40.0, 70.0))
+    jobs = drawn.jobs
+    if len(jobs) > 1 and dice.random() < 0.5:
+        waiting = replace(jobs[-1], after=0, pause_at_s=dice.uniform(0.0, 10.0), resume_at_s=until_s - 5.0)
+        jobs = (*jobs[:-1], waiting)
+    return replace(drawn, kept_s=KEPT_S, faults=tuple(faults), faults_until_s=until_s, jobs=jobs)
 
 
 def _draw_unfit(seed: int, jobs: list[JobPlan]) -> tuple[JobPlan, ...]:

@@ -81,7 +81,11 @@ class SchedulerHost:
         self.store: Any = StoreHandle(world, self.epoch)
         self.control: Any = SimControl(self.process, self._on_answer)
         self._checked = -1
-        core = CoreSettings(dispatch=world.scenario.dispatch, lease_s=LEASE_S)
+        kept_s = world.scenario.kept_s
+        core = CoreSettings(
+            dispatch=world.scenario.dispatch, lease_s=LEASE_S,
+            results_kept_s=kept_s, failures_kept_s=kept_s, nodes_kept_s=kept_s,
+        )  # fmt: skip
         local = world.scenario.dispatch == "local"
         dispatch: Any = LocalDispatch() if local else SimDispatch(world.broker, self.process)
         world.truth.note(self.process.name, "starts")

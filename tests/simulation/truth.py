@@ -16,7 +16,7 @@ from tests.simulation.model_store import ModelJob, ModelStore
 from tests.simulation.scenario import JobPlan, Scenario
 from windrow.common.blocks import block_entries
 from windrow.common.messages import Accepted, Append, Appended, ChunkReport, CloseJob, Started, StartJob
-from windrow.common.words import FailureKind, Fence, JobId, JobState, NodeId
+from windrow.common.words import TERMINAL_STATES, FailureKind, Fence, JobId, JobState, NodeId
 from windrow.scheduler.core.losses import LOSSES_MAX
 from windrow.scheduler.core.records import (
     DropChunk,
@@ -26,8 +26,10 @@ from windrow.scheduler.core.records import (
     PutJob,
     PutValues,
     Record,
+    RemoveJob,
     SetJob,
 )
+from windrow.scheduler.core.retention import STEADY_SHARE
 
 WINDING_DOWN = (JobState.CANCELLING, JobState.STOPPING)
 LEASE_S = 6.0
@@ -98,6 +100,7 @@ class Truth:
         """By whichever scheduler reigned."""
         self.listened: Callable[[], float] = lambda: 0.0
         self._seqs: dict[str, int] = {}
+        self._ended: dict[int, float] = {}
 
     def note(self, who: str, what: str, *, job: str = "", fence: object = "", node: str = "") -> None:
         if self.notes is not None:
@@ -184,8 +187,18 @@ class Truth:
 
     # ── The store ────────────────────────────────────────────────────────────────────────────────────────────────
 
+    def find_job(self, job: JobId) -> ModelJob | None:
+        """Also one that the store no longer has."""
+        return next((each for each in self.all_jobs() if each.put.id == job), None)
+
     def job_of(self, job: JobId) -> ModelJob:
-        return next(each for each in self.store.jobs.values() if each.put.id == job)
+        return next(each for each in self.all_jobs() if each.put.id == job)
+
+    def all_jobs(self) -> list[ModelJob]:
+        return [*self.store.jobs.values(), *self.store.removed]
+
+    def is_removed(self, job: JobId) -> bool:
+        return any(each.put.id == job for each in self.store.removed)
 
     def before_commit(self, records: Sequence[Record]) -> None:
         """Whatever is committed now must be so."""
@@ -207,6 +220,10 @@ class Truth:
                     self._check_failure(record)
                 case SetJob(state=JobState.STOPPING, reason=reason) if reason.startswith("no node is left"):
                     self._check_no_node_is_left(self.job_ids[record.no])
+                case SetJob(state=state) if state in TERMINAL_STATES:
+                    self._ended[record.no] = self.clock.now
+                case RemoveJob():
+                    self._check_removal(record)
                 case _:
                     pass
             if self.notes is not None:
@@ -252,6 +269,12 @@ class Truth:
             long_well = not any(at >= self.clock.now - 2 * LEASE_S for at in self.away[node])
             if node not in self.plan_of(job).unfit and long_well and self.clock.now - heard_at < HEARTBEATS_S:
                 raise self.clock.find(f"{job} is given up for want of a node, while {node} has been well all the time")
+
+    def _check_removal(self, record: RemoveJob) -> None:
+        """Whatever the wall clock says, there is time to read what has come of a job."""
+        kept_s = self.scenario.kept_s
+        if kept_s is None or self.clock.now - self._ended[record.no] < kept_s * STEADY_SHARE:
+            raise self.clock.find(f"{record.id} is removed, though it ended at {self._ended[record.no]:.1f} s")
 
     def _cost_a_node(self, story: FenceStory, item: int) -> bool:
         leased = story.leased_at is not None and story.put.start <= item < story.put.stop
@@ -303,7 +326,7 @@ class Truth:
         """What a client is told is durable."""
         match request, answer:
             case StartJob(), Started(job=job):
-                held = any(each.put.id == job for each in self.store.jobs.values())
+                held = self.find_job(job) is not None
             case Append(), Appended(total=total):
                 held = self.job_of(request.job).last.total >= total
             case CloseJob(), Accepted():

@@ -34,6 +34,8 @@ from windrow.node import daemon, intake, pool, reporter
 
 LIMIT_S = 900.0
 QUIET_S = 60.0
+OUTLIVED_S = 20 * 86_400.0
+SWEPT_S = 150.0
 WALL_OFFSET_S = 1_700_000_000.0
 WALL_JUMPS_S = (3600.0, -300.0, 30.0, -3 * 86_400.0, 3 * 86_400.0, -3600.0)
 
@@ -79,6 +81,7 @@ class World:
                 self._expect_exact_end()
                 if not self.clock.run(self._is_quiet, self.clock.now + QUIET_S):
                     raise self.clock.find(f"all jobs have ended and there is no quiet: {self._story()}")
+                self._outlive_all()
             finally:
                 self.clock.close()
 
@@ -275,6 +278,21 @@ class World:
     def _is_quiet(self) -> bool:
         return not self.store.chunks and all(node.idle for node in self.nodes)
 
+    def _outlive_all(self) -> None:
+        """Once the time of all that has ended is over, nothing is left of it."""
+        if self.scenario.kept_s is None:
+            return
+        self.wall_jumps_s[SCHEDULER] += OUTLIVED_S
+        if not self.clock.run(self._is_swept, self.clock.now + SWEPT_S):
+            left = [job.put.id for job in self.store.jobs.values()], list(self.store.nodes.values())
+            raise self.clock.find(f"what is not kept any more is not removed: {left}, {self.store.leftovers}")
+
+    def _is_swept(self) -> bool:
+        """But for the newest job, and nodes that live or were drained by hand."""
+        there = {host.id for host in self.nodes if host.daemon is not None}
+        away = [node for node in self.store.nodes.values() if node.id not in there and not node.drained]
+        return len(self.store.jobs) <= 1 and not self.store.leftovers and not away
+
     def _story(self) -> str:
         state = self.schedulers[-1].loop.engine.state
         jobs = [f"{j.id} {j.state} p{j.pending} {list(map(str, j.chunks))}" for j in state.jobs.values()]
@@ -284,7 +302,7 @@ class World:
 
     def _expect_exact_end(self) -> None:
         """Outcomes tile each job, and are what the items do."""
-        for job in self.store.jobs.values():
+        for job in self.truth.all_jobs():
             job_id, last, plan = job.put.id, job.last, self.truth.plan_of(job.put.id)
             client = next(each for each in self.clients if each.job == job_id)
             if last.state is JobState.CANCELLED or last.cancelled:

@@ -15,11 +15,13 @@ from windrow.scheduler.core.events import BrokerChanged, EndedSeen, Recalled
 from windrow.scheduler.core.machines import NodeState
 from windrow.scheduler.core.records import DropNode, EndedJob, PutNode, RemoveJob, SetJob, SweepRemoved
 from windrow.scheduler.core.retention import (
+    LOOK_EVERY_S,
     STEADY_S_MAX,
     STEP_JOBS,
     STEP_ROWS,
     STREAM_OPEN_S_MAX,
     STREAM_SILENT_S,
+    WallWatch,
     kept_since,
     look_limit,
     wall_watch,
@@ -332,6 +334,15 @@ def test_while_the_wall_clock_is_not_steady_nothing_is_removed_and_what_was_remo
     bench.drop_rest()
 
 
+def asked(watch: WallWatch, from_s: float, to_s: float, jump_s: float = 0.0) -> list[bool]:
+    """What it says from time to time, as the engine asks it; the wall clock is ahead by `jump_s`."""
+    said: list[bool] = []
+    while from_s < to_s:
+        said.append(watch.is_steady(Now(from_s, WALL_S + from_s + jump_s)))
+        from_s += LOOK_EVERY_S
+    return [*said, watch.is_steady(Now(to_s, WALL_S + to_s + jump_s))]
+
+
 @pytest.mark.parametrize(
     ("settings", "steady_s"),
     [
@@ -346,20 +357,18 @@ def test_the_wall_clock_is_believed_once_it_has_gone_evenly_for_a_share_of_what_
     settings: CoreSettings, steady_s: float
 ) -> None:
     watch = wall_watch(settings)
-    assert not watch.is_steady(Now(5.0, WALL_S))
-    assert not watch.is_steady(Now(5.0 + steady_s - 0.5, WALL_S + steady_s - 0.5))
-    assert watch.is_steady(Now(5.0 + steady_s, WALL_S + steady_s))
+    assert not any(asked(watch, 0.0, steady_s - 0.5))
+    assert watch.is_steady(Now(steady_s, WALL_S + steady_s))
 
 
 @pytest.mark.parametrize("jump_s", [2 * STEADY_S_MAX, -2 * STEADY_S_MAX])
 def test_a_wall_clock_that_has_jumped_is_believed_after_an_hour_again(jump_s: float) -> None:
     watch = wall_watch(KEPT)
-    watch.is_steady(Now(0.0, WALL_S))
-    assert watch.is_steady(Now(STEADY_S_MAX, WALL_S + STEADY_S_MAX))
+    assert asked(watch, 0.0, STEADY_S_MAX)[-1]
     at_s = STEADY_S_MAX + 5.0
-    assert not watch.is_steady(Now(at_s, WALL_S + at_s + jump_s))
-    assert not watch.is_steady(Now(at_s + STEADY_S_MAX - 5.0, WALL_S + at_s + STEADY_S_MAX - 5.0 + jump_s))
-    assert watch.is_steady(Now(at_s + STEADY_S_MAX, WALL_S + at_s + STEADY_S_MAX + jump_s))
+    assert not any(asked(watch, at_s, at_s + STEADY_S_MAX - 1.0, jump_s))
+    at_s += STEADY_S_MAX
+    assert watch.is_steady(Now(at_s, WALL_S + at_s + jump_s))
 
 
 def test_a_wall_clock_that_is_led_back_slowly_is_believed() -> None:
@@ -370,8 +379,17 @@ def test_a_wall_clock_that_is_led_back_slowly_is_believed() -> None:
 
 def test_a_step_of_the_wall_clock_that_is_small_beside_what_is_kept_is_none() -> None:
     watch = wall_watch(KEPT)
-    watch.is_steady(Now(0.0, WALL_S))
-    assert watch.is_steady(Now(STEADY_S_MAX, WALL_S + 2 * STEADY_S_MAX))
+    asked(watch, 0.0, STEADY_S_MAX)
+    assert watch.is_steady(Now(STEADY_S_MAX + 5.0, WALL_S + 5.0 + 2 * STEADY_S_MAX))
+
+
+def test_time_in_which_the_scheduler_was_stopped_does_not_count() -> None:
+    """Nobody could read then what will be removed."""
+    watch = wall_watch(KEPT)
+    asked(watch, 0.0, STEADY_S_MAX / 2)
+    woken_s = 2 * STEADY_S_MAX
+    assert not any(asked(watch, woken_s, woken_s + STEADY_S_MAX / 2 - 3 * LOOK_EVERY_S))
+    assert asked(watch, woken_s + STEADY_S_MAX / 2 - 2 * LOOK_EVERY_S, woken_s + STEADY_S_MAX / 2)[-1]
 
 
 # ── Nodes ────────────────────────────────────────────────────────────────────────────────────────────────────────
