@@ -21,6 +21,7 @@ from windrow.common.messages import (
     ReadResults,
     Refused,
 )
+from windrow.common.texts import counted
 from windrow.common.words import JobId, Now
 from windrow.scheduler.core.explain import explain_item, explain_job, item_has_failed, item_is_done, seconds_left
 from windrow.scheduler.core.info import job_info, node_info
@@ -79,11 +80,11 @@ class Reader:
         state = self._engine.state
         info = self.get_info(job_id)
         if item is not None and item >= info.total:
-            raise NotFound(f"job {job_id} has {info.total} items: there is no item {item}")
+            raise NotFound(f"job {job_id} has {counted(info.total, 'item', 'items')}: there is no item {item}")
         job = state.jobs.get(job_id)
         if job is None:
             why = f": {info.reason}" if info.reason else ""
-            ended = f"the job is {info.state}{why}; {info.done} items done, {info.failed} failed"
+            ended = f"the job is {info.state}{why}; {counted(info.done, 'item', 'items')} done, {info.failed} failed"
             of_item = () if item is None else (self._how_it_ended(info, item),)
             return Explained(state.epoch, info, (*of_item, ended), 0.0)
         if item is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from windrow.common.texts import counted
 from windrow.common.words import COMMAND_TASK, JobId, JobState, Now
 from windrow.scheduler.core.jobs import ALLOW_COMMANDS
 from windrow.scheduler.core.machines import ChunkState, NodeState
@@ -20,11 +21,14 @@ def explain_job(state: State, job: Job, now: Now) -> tuple[tuple[str, ...], floa
     if job.delayed:
         wait_s = max(0.0, min(job.delayed) - now.mono)
         items = sum(len(each) for each in job.delayed.values())
-        reasons.append(f"{items} items are delayed or back off; the next are due in {wait_s:.1f} s")
+        what = counted(items, "item is delayed or backs off", "items are delayed or back off")
+        reasons.append(f"{what}; the next is due in {wait_s:.1f} s")
     if job.pending and not reasons:
-        reasons.append(f"{len(job.pending)} items are pending and will be placed as soon as a slot is free")
+        what = counted(len(job.pending), "item is", "items are")
+        reasons.append(f"{what} pending and will be placed as soon as a slot is free")
     if job.quarantined:
-        reasons.append(f"{len(job.quarantined)} items have failed; see `windrow failures {job.id}`")
+        what = counted(len(job.quarantined), "item has", "items have")
+        reasons.append(f"{what} failed; see `windrow failures {job.id}`")
     if job.open:
         reasons.append("the job is open: whoever started it may still add items")
     reasons += [line for line in _left_out_before(state, job) if line not in reasons]
@@ -61,13 +65,14 @@ def item_has_failed(job: JobId, item: int) -> str:
 
 def _ended(job: Job) -> str:
     why = f": {job.reason}" if job.reason else ""
-    return f"the job is {job.state}{why}; {len(job.done)} items done, {len(job.quarantined)} failed"
+    return f"the job is {job.state}{why}; {counted(len(job.done), 'item', 'items')} done, {len(job.quarantined)} failed"
 
 
 def _holding_back(state: State, job: Job) -> list[str]:
     """What keeps pending items from being placed."""
     if job.winding_down:
-        return [f"the job is {job.state} ({job.reason}); {len(job.chunks)} chunks are still at nodes"]
+        left = counted(len(job.chunks), "chunk is", "chunks are")
+        return [f"the job is {job.state} ({job.reason}); {left} still at nodes"]
     if job.state is JobState.PAUSED:
         return [f"the job is paused; `windrow resume {job.id}` lets it go on"]
     if job.waits_for:
@@ -102,7 +107,7 @@ def _no_node(state: State, job: Job) -> list[str]:
         return [f"every node that could run it is draining: {_names(fit)}", *_left_out(state, job)]
     if not any(has_credit(node, state.settings) for node in working):
         before = Counter(state.jobs[chunk.job].name for node in working for chunk in node.chunks.values())
-        ahead = ", ".join(f"{name} ({chunks} chunks)" for name, chunks in before.most_common(3))
+        ahead = ", ".join(f"{name} ({counted(chunks, 'chunk', 'chunks')})" for name, chunks in before.most_common(3))
         return [f"all slots of {_names(working)} are taken by {ahead}", *_left_out(state, job)]
     return _left_out(state, job)
 
@@ -136,7 +141,8 @@ def _live(job: Job) -> str:
     live = [chunk for chunk in job.chunks.values() if chunk.counts]
     leased = sum(len(chunk.remaining) for chunk in live if chunk.state is ChunkState.LEASED)
     placed = sum(len(chunk.remaining) for chunk in live) - leased
-    return f"{leased} items are running or next at their nodes, {placed} are on the way there"
+    running = counted(leased, "item is running or next at its node", "items are running or next at their nodes")
+    return f"{running}, {counted(placed, 'is', 'are')} on the way there"
 
 
 def _where(state: State, chunk: Chunk, item: int) -> str:

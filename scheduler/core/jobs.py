@@ -22,6 +22,7 @@ from windrow.common.messages import (
 )
 from windrow.common.options import Options, decide, over
 from windrow.common.ranges import RangeSet
+from windrow.common.texts import counted
 from windrow.common.words import COMMAND_TASK, JobId, JobState, Now, Range
 from windrow.scheduler.core.commands import JobEnded
 from windrow.scheduler.core.inputs import InputBlock
@@ -299,7 +300,7 @@ def on_retry_job(state: State, asked: RetryJob, now: Now, out: Out) -> Accepted 
         if any(part.start < chunk.stop and chunk.start < part.stop for part in ranges):
             out.append(ShortenChunk(chunk.fence, chunk.remaining.bounds))
     out.append(job_record(job))
-    return Accepted(state.epoch, f"{sum(part.length for part in ranges)} items will run again")
+    return Accepted(state.epoch, f"{counted(sum(part.length for part in ranges), 'item', 'items')} will run again")
 
 
 def on_pause_job(state: State, asked: PauseJob, out: Out) -> Accepted | Refused:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from windrow.common.messages import ItemFailure
 from windrow.common.options import OnLost
 from windrow.common.ranges import RangeSet
+from windrow.common.texts import counted
 from windrow.common.words import FailureKind, JobState, Now
 from windrow.scheduler.core.jobs import finish_if_complete, wind_down
 from windrow.scheduler.core.machines import ChunkState, JobTrigger
@@ -117,5 +118,6 @@ def stop_if_hopeless(state: State, job: Job, now: Now, out: Out) -> None:
     if allowed is None or len(job.quarantined) <= allowed:
         return
     if job.state in (JobState.PENDING, JobState.RUNNING, JobState.PAUSED):
-        reason = f"{len(job.quarantined)} items have failed, max_failures is {allowed}"
+        failed = counted(len(job.quarantined), "item has", "items have")
+        reason = f"{failed} failed, max_failures is {allowed}"
         wind_down(state, job, JobTrigger.STOP, reason, now, out)

@@ -255,7 +255,7 @@ def test_explain_says_until_when_an_item_backs_off(cluster: Cluster, client: Cli
     told = json.loads(cluster.windrow("explain", "--json", f"{job.id}/0").stdout)
     assert "item 0 is delayed after 1 failed attempts: due in" in told["reasons"][0]
     shown = cluster.windrow("explain", job.id).stdout
-    assert "the next are due in" in shown
+    assert "the next is due in" in shown
     assert "time left: about" in shown
     job.cancel()
 

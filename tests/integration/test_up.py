@@ -110,7 +110,7 @@ def test_failed_items_are_counted_listed_and_retried(up: Up) -> None:
     up.windrow("wait", job, "--timeout", "30", code=1)
     assert json.loads(up.windrow("job", job[:6], "--json"))["failed"] == 2
     assert "ValueError: no …" in up.windrow("failures", job)
-    assert "1 items" in up.windrow("retry", job, "--items", "3")
+    assert "1 item of" in up.windrow("retry", job, "--items", "3")
     up.windrow("wait", job, code=1)
 
 

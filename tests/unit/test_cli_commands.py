@@ -726,7 +726,7 @@ def test_a_job_is_paused_and_resumed(client: type[Client]) -> None:
     client.job_there.current = Status(state="paused", done=0, running=1, pending=2, finished_s=None)
     result = windrow("pause", "last")
     assert result.stdout == f"job {JOB} is paused; windrow resume {JOB} goes on with it\n"
-    assert "1 items are running" in result.stderr
+    assert "1 item is running" in result.stderr
     assert json.loads(windrow("pause", "last", "--json").stdout)["state"] == "paused"
     for name in ("last", JOB[:4], JOB):
         assert windrow("resume", name).stdout == f"job {JOB} goes on: 2 items wait\n"

@@ -15,6 +15,7 @@ from typing import Any, cast
 import click
 
 from windrow.common.redact import redact_url
+from windrow.common.texts import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,11 @@ def printable(text: str) -> str:
         return text
     clean = "".join(sign if sign.isprintable() else sign.encode("unicode_escape", "replace").decode() for sign in text)
     return redact_url(clean)
+
+
+def numbered(number: int | None, one: str, many: str) -> str:
+    """`1 item`, `1,234 items`, `? items`."""
+    return counted(2 if number is None else number, one, many, count(number))
 
 
 def count(number: int | None) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from windrow.common.codec import decoder_for, to_plain
+from windrow.common.texts import counted
 from windrow.export.compression import ZIP
 from windrow.export.converting import convert
 from windrow.export.dialect import find_last_row_end
@@ -88,7 +89,8 @@ def make_preview(spec: ExportSpec) -> Preview:
         notes += _guess(draft, len(data or b""))
     if converted.bad:
         bad = converted.bad[0]
-        notes = (*notes, f"{len(converted.bad)} bad rows among the first ones, e.g. line {bad.line}: {bad.reason}")
+        rows = counted(len(converted.bad), "bad row", "bad rows")
+        notes = (*notes, f"{rows} among the first ones, e.g. line {bad.line}: {bad.reason}")
     return Preview(
         about=_about(plan, total),
         schema=tuple(zip(plan.names, plan.types, strict=True)),

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from windrow.common.errors import ExportError
+from windrow.common.texts import counted
 from windrow.export.bad_places import part_up_to
 from windrow.export.beside import is_or_may_be_ours, open_beside, remove_beside, replace_beside
 from windrow.export.cutting import find_cut, row_end
@@ -111,7 +112,7 @@ def _find_too_many(plan: Plan, parts: Sequence[Part], *, all_there: bool) -> Seq
 
 
 def _told(plan: Plan, parts: Sequence[Part], bad: int) -> str:
-    rows = "1 bad row" if bad == 1 else f"{bad} bad rows"
+    rows = counted(bad, "bad row", "bad rows")
     if plan.errors.percent is not None:
         read = sum(part.rows_in for part in parts)
         return f"{rows} of {read}, and --max-errors allows {plan.errors.percent:g}%"

@@ -84,7 +84,7 @@ def test_a_job_that_winds_down_says_what_it_still_waits_for(bench: Bench) -> Non
     assert told(bench) == (
         "the job is cancelling (not needed); 2 chunks are still at nodes",
         "9 items are running or next at their nodes, 5 are on the way there",
-        f"1 items have failed; see `windrow failures {JOB}`",
+        f"1 item has failed; see `windrow failures {JOB}`",
     )
 
 
@@ -93,7 +93,7 @@ def test_a_job_that_is_half_done_says_where_its_items_are(bench: Bench) -> None:
     bench.place_one()
     assert told(bench) == (
         "9 items are running or next at their nodes, 5 are on the way there",
-        f"1 items have failed; see `windrow failures {JOB}`",
+        f"1 item has failed; see `windrow failures {JOB}`",
     )
 
 
@@ -115,10 +115,10 @@ def test_items_that_wait_for_their_time_are_counted_with_the_time_of_the_next(be
     bench.start(JOB, 4, options=Options(delay_s=10.0))
     (due,) = bench.job().delayed
     bench.mono = due - 2.5
-    assert told(bench) == ("4 items are delayed or back off; the next are due in 2.5 s",)
+    assert told(bench) == ("4 items are delayed or back off; the next is due in 2.5 s",)
     bench.job().delayed[due + 60.0] = bench.job().delayed[due].copy()
     bench.mono = due + 1.0
-    assert told(bench) == ("8 items are delayed or back off; the next are due in 0.0 s",)
+    assert told(bench) == ("8 items are delayed or back off; the next is due in 0.0 s",)
 
 
 def test_a_job_that_waits_for_others_names_all_of_them_before_anything_else(bench: Bench) -> None:
@@ -152,7 +152,7 @@ def test_an_item_that_two_nodes_are_at_is_counted_once(bench: Bench) -> None:
     bench.lease(order)
     bench.join(OTHER)
     bench.place_one(2.0)
-    assert told(bench) == ("1 items are running or next at their nodes, 0 are on the way there",)
+    assert told(bench) == ("1 item is running or next at its node, 0 are on the way there",)
 
 
 # ── Why no node takes it ─────────────────────────────────────────────────────────────────────────────────────────

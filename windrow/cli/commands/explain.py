@@ -8,7 +8,7 @@ from windrow.cli.connect import connect
 from windrow.cli.flags import Common, windrow_command
 from windrow.cli.follow import ended
 from windrow.cli.inputs import split_call_id
-from windrow.cli.output import count, duration, print_json, printable
+from windrow.cli.output import count, duration, numbered, print_json, printable
 from windrow.cli.ports import ExplanationPort
 from windrow.common.errors import UsageError
 
@@ -33,7 +33,8 @@ def explain_command(common: Common, job_id: str, item: int | None) -> None:
             {"id": status.id, "item": item, "state": status.state, "reasons": told.reasons, "left_s": told.left_s}
         )
         return
-    click.echo(f"job {status.id} is {status.state}: {count(ended(status))} of {count(status.total)} items have ended")
+    items = numbered(status.total, "item has", "items have")
+    click.echo(f"job {status.id} is {status.state}: {count(ended(status))} of {items} ended")
     what = f"item {item}" if item is not None else "it"
     for reason in told.reasons or (f"nothing keeps {what} from going on",):
         click.echo(f"  {printable(reason)}")

@@ -18,7 +18,7 @@ from windrow.cli.connect import (
     read_export_spec,
 )
 from windrow.cli.flags import Common, windrow_command
-from windrow.cli.output import Column, count, duration, note, print_json, print_table, printable, size
+from windrow.cli.output import Column, count, duration, note, numbered, print_json, print_table, printable, size
 from windrow.cli.ports import ClientPort, ExportProgressPort, ExportRunPort, ExportSummaryPort
 from windrow.cli.progress import Progress, Rate, make_progress
 from windrow.common.config import Config
@@ -158,10 +158,10 @@ class _Shown:
 
     def _detail(self, now: ExportProgressPort) -> str:
         parts = [
-            f"{count(now.rows)} rows" if now.rows else "",
+            numbered(now.rows, "row", "rows") if now.rows else "",
             size(now.bytes_written) if now.bytes_written else "",
             f"{size(self._rate.per_second)}/s read" if self._rate.per_second > 0 else "",
-            f"{count(now.bad_rows)} bad rows" if now.bad_rows else "",
+            numbered(now.bad_rows, "bad row", "bad rows") if now.bad_rows else "",
         ]
         return ", ".join(part for part in parts if part)
 
@@ -178,16 +178,13 @@ def _print_summary(common: Common, summary: ExportSummaryPort) -> None:
             }
         )  # fmt: skip
         return
+    rows = numbered(summary.rows, "row", "rows")
     rate = f", {count(round(summary.rows / summary.seconds))} rows/s" if summary.seconds > 0 else ""
     left_out = summary.rows_in - summary.rows - summary.bad_rows
     more = f" of {count(summary.rows_in)} read" if left_out > 0 else ""
-    click.echo(
-        printable(
-            f"{path}: {count(summary.rows)} rows{more}, {size(summary.bytes)} in {duration(summary.seconds)}{rate}"
-        )
-    )
+    click.echo(printable(f"{path}: {rows}{more}, {size(summary.bytes)} in {duration(summary.seconds)}{rate}"))
     if summary.bad_rows:
-        click.echo(printable(f"{count(summary.bad_rows)} bad rows: {summary.side_file}"))
+        click.echo(printable(f"{numbered(summary.bad_rows, 'bad row', 'bad rows')}: {summary.side_file}"))
 
 
 def _preview(common: Common, config: Config, options: Mapping[str, object]) -> int:
@@ -203,7 +200,7 @@ def _preview(common: Common, config: Config, options: Mapping[str, object]) -> i
     print_table([Column(name) for name, _ in found.schema], found.rows, "no rows")
     click.echo()
     click.echo(
-        f"about {count(found.segments)} segments, {count(found.rows_estimate)} rows and {size(found.bytes_estimate)} "
-        f"to write; about {duration(found.slot_seconds)} of one slot's time"
+        f"about {numbered(found.segments, 'segment', 'segments')}, {numbered(found.rows_estimate, 'row', 'rows')} "
+        f"and {size(found.bytes_estimate)} to write; about {duration(found.slot_seconds)} of one slot's time"
     )
     return 0

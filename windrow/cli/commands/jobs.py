@@ -16,6 +16,7 @@ from windrow.cli.output import (
     count,
     duration,
     note,
+    numbered,
     print_json,
     print_pairs,
     print_table,
@@ -149,7 +150,8 @@ def retry_command(common: Common, job_id: str, items: str | None, error_type: st
     if common.json:
         print_json({"id": job.id, "retried": again})
     elif again:
-        click.echo(f"{count(again)} items of job {job.id} run again; windrow wait {job.id}")
+        items, run = numbered(again, "item", "items"), "runs" if again == 1 else "run"
+        click.echo(f"{items} of job {job.id} {run} again; windrow wait {job.id}")
     else:
         which = " there" if indexes is not None else ""
         of = f" of type {error_type}" if error_type else ""
@@ -172,4 +174,4 @@ def cancel_command(common: Common, job_id: str, reason: str) -> None:
         return
     click.echo(summary(status) if status.finished_s else f"job {status.id}: cancelling what is not finished")
     if status.running:
-        note(f"{count(status.running)} items are running and stop soon")
+        note(f"{numbered(status.running, 'item is running and stops', 'items are running and stop')} soon")

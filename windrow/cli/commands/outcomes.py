@@ -13,7 +13,7 @@ import click
 
 from windrow.cli.connect import connect
 from windrow.cli.flags import Common, windrow_command
-from windrow.cli.output import Column, count, note, print_json, print_table, printable, size, to_json, when
+from windrow.cli.output import Column, count, note, numbered, print_json, print_table, printable, size, to_json, when
 from windrow.cli.ports import JobPort
 from windrow.common.errors import WindrowError
 from windrow.common.messages import FailureInfo
@@ -63,7 +63,7 @@ def _print_results(common: Common, job: JobPort, errors: str) -> int:
                 f"--errors skip leaves such items out, windrow failures {job.id} lists them"
             )
     if failed:
-        note(f"windrow: {count(failed)} items have no result; windrow failures {job.id}")
+        note(f"windrow: {numbered(failed, 'item has', 'items have')} no result; windrow failures {job.id}")
     return 1 if failed else 0
 
 

@@ -6,7 +6,7 @@ import click
 
 from windrow.cli.connect import connect
 from windrow.cli.flags import Common, windrow_command
-from windrow.cli.output import count, note, print_json
+from windrow.cli.output import note, numbered, print_json
 from windrow.cli.ports import ClientPort, JobPort
 from windrow.common.errors import NotFound, UsageError
 from windrow.common.messages import NodeInfo
@@ -27,7 +27,7 @@ def pause_command(common: Common, job_id: str) -> None:
         return
     click.echo(f"job {status.id} is paused; windrow resume {status.id} goes on with it")
     if status.running:
-        note(f"{count(status.running)} items are running and are finished")
+        note(f"{numbered(status.running, 'item is running and is', 'items are running and are')} finished")
 
 
 @windrow_command("resume")
@@ -45,7 +45,7 @@ def resume_command(common: Common, name: str) -> None:
     if common.json:
         print_json(status)
     else:
-        click.echo(f"job {status.id} goes on: {count(status.pending)} items wait")
+        click.echo(f"job {status.id} goes on: {numbered(status.pending, 'item waits', 'items wait')}")
 
 
 def find_job_or_node(client: ClientPort, name: str) -> JobPort | None:
