@@ -34,6 +34,7 @@ from windrow.scheduler.core.state import (
     State,
     delay,
     due_at,
+    forget_delayed,
     job_record,
     move_job,
     note_ready,
@@ -265,7 +266,7 @@ def wind_down(state: State, job: Job, trigger: JobTrigger, reason: str, now: Now
     job.pending.clear()
     for items in job.delayed.values():
         job.cancelled.update(items)
-    job.delayed.clear()
+    forget_delayed(state, job)
     note_ready(state, job)
     out.append(job_record(job))
     finish_if_complete(state, job, now, out)
@@ -355,7 +356,7 @@ def _release_dependents(state: State, ended: Job, now: Now, out: Out) -> list[Jo
             waiting.waits_for.clear()
             waiting.cancelled = RangeSet([(0, waiting.total)])
             waiting.pending.clear()
-            waiting.delayed.clear()
+            forget_delayed(state, waiting)
         touched.append(waiting)
     return touched
 

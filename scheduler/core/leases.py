@@ -35,6 +35,8 @@ def _release_due(state: State, now: Now) -> None:
         if job is not None and items is not None:
             job.pending.update(items)
             note_ready(state, job)
+        else:
+            state.due_stale -= 1
 
 
 def _expire(state: State, now: Now, out: Out) -> None:

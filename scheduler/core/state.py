@@ -53,6 +53,8 @@ class CoreSettings:
 
 
 ITEM_TIME_WINDOW_S = 1.0
+DUE_STALE_MAX = 1_000
+"""Buckets that are gone and still in the heap, where those that are there are not more."""
 
 
 @dataclass(slots=True)
@@ -259,7 +261,8 @@ class State:
     ready: dict[JobId, None] = field(default_factory=dict[JobId, None])
     """Jobs that have something to place, in order of becoming so."""
     due: list[tuple[float, JobId]] = field(default_factory=list[tuple[float, JobId]])
-    """Heap of the delayed buckets."""
+    """Heap of the delayed buckets; some have gone since (`due_stale`)."""
+    due_stale: int = 0
     dependents: dict[JobId, list[JobId]] = field(default_factory=dict[JobId, list[JobId]])
     ends_known: dict[JobId, JobState | None] = field(default_factory=dict[JobId, JobState | None])
     """How jobs outside the core ended, as the rim looked up for the next StartJob."""
@@ -339,6 +342,17 @@ def delay(state: State, job: Job, start: int, stop: int, due: float) -> None:
         bucket = job.delayed[due] = RangeSet()
         heapq.heappush(state.due, (due, job.id))
     bucket.add(start, stop)
+
+
+def forget_delayed(state: State, job: Job) -> None:
+    """Nothing of the job is delayed any more; its items are elsewhere already."""
+    state.due_stale += len(job.delayed)
+    job.delayed.clear()
+    if state.due_stale > max(DUE_STALE_MAX, len(state.due) // 2):
+        # Else what was cancelled a month ahead would be kept for a month.
+        state.due = [(due, id_) for due, id_ in state.due if id_ in state.jobs and due in state.jobs[id_].delayed]
+        heapq.heapify(state.due)
+        state.due_stale = 0
 
 
 def add_chunk(state: State, job: Job, chunk: Chunk) -> None:

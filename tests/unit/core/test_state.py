@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
-from tests.core_bench import JOB, NODE, Bench, values_of
-from windrow.common.messages import DrainNode
+from tests.core_bench import JOB, NODE, TASK, Bench, values_of
+from windrow.common.messages import CancelJob, DrainNode, NumberItems, StartJob
+from windrow.common.options import Options
 from windrow.common.words import JobId
 from windrow.scheduler.core.commands import Dispatch
-from windrow.scheduler.core.state import due_at
+from windrow.scheduler.core.state import DUE_STALE_MAX, due_at
 
 
 @pytest.mark.parametrize(
@@ -51,6 +54,40 @@ def test_a_node_without_chunks_has_no_work_ahead_however_fractions_add_up(bench:
         bench.report(values_of(order))
     assert bench.node().work_s == 0.0
     bench.drop_rest()
+
+
+def test_what_was_cancelled_long_before_its_time_is_not_kept_until_then(bench: Bench) -> None:
+    dice = random.Random(3)
+    delays_s = [60.0 * number for number in range(1, 41)]
+    for number, delay_s in enumerate(dice.sample(delays_s, 40)):
+        bench.start(JobId(f"job-{number}"), 1, options=Options(delay_s=delay_s))
+        for other in range(100):
+            job = JobId(f"gone-{number}-{other}")
+            bench.ask(StartJob(job, TASK, numbers=NumberItems(0, 1), options=Options(delay_s=dice.uniform(50.0, 1e6))))
+            bench.ask(CancelJob(job))
+            bench.tick()
+            bench.out.clear()
+            assert len(bench.state.due) <= DUE_STALE_MAX + 40
+            assert bench.state.due_stale == len(bench.state.due) - number - 1
+    # What is left comes due in its time all the same.
+    began = bench.mono
+    for count, delay_s in enumerate(delays_s, 1):
+        bench.mono = began + delay_s * (1 + 1 / 16)
+        bench.tick()
+        assert sum(len(job.pending) for job in bench.state.jobs.values()) >= count
+
+
+def test_buckets_that_come_due_do_not_count_as_gone(bench: Bench) -> None:
+    bench.join()
+    for number in range(3):
+        bench.start(JobId(f"job-{number}"), 1, options=Options(delay_s=1.0 + number))
+        if number == 1:
+            bench.ask(CancelJob(JobId("job-1")))
+    assert bench.state.due_stale == 1
+    bench.mono += 5.0
+    bench.tick()
+    assert (bench.state.due, bench.state.due_stale) == ([], 0)
+    bench.out.clear()
 
 
 def test_a_chunk_that_ends_makes_room_for_the_next_one(bench: Bench) -> None:
