@@ -158,9 +158,6 @@ class ChunkBook:
     def has_ready(self) -> bool:
         return bool(self._ready)
 
-    def is_ready(self, fence: Fence) -> bool:
-        return fence in self._ready
-
     def ready(self) -> Iterator[ChunkView]:
         """Chunks that may be fed from."""
         for fence, held in self._ready.items():
@@ -168,8 +165,12 @@ class ChunkBook:
 
     def find_feed_range(self, number: int) -> Range | None:
         """What of a feed is still to be told of."""
-        fed = self._fed.get(number)
-        return None if fed is None else Range(fed.next, fed.stop)
+        return self.get_feed_range(number) if number in self._fed else None
+
+    def get_feed_range(self, number: int) -> Range:
+        """What of a feed under way is still to be told of."""
+        fed = self._fed[number]
+        return Range(fed.next, fed.stop)
 
     def find_fence(self, number: int) -> Fence | None:
         """The fence that a feed is of."""
@@ -178,8 +179,11 @@ class ChunkBook:
 
     def find_chunk(self, number: int) -> Chunk | None:
         """The chunk that a feed is of."""
-        fed = self._fed.get(number)
-        return None if fed is None else self._held[fed.fence].chunk
+        return self.get_chunk(number) if number in self._fed else None
+
+    def get_chunk(self, number: int) -> Chunk:
+        """The chunk that a feed under way is of."""
+        return self._held[self._fed[number].fence].chunk
 
     def goes_on(self, fence: Fence) -> bool:
         """Whether more outcomes of the fence will come."""

@@ -30,7 +30,7 @@ class PoolListener(Protocol):
 
     def on_ready(self, ready: Ready) -> None: ...
 
-    def on_outcomes(self, slot: int, outcomes: FeedOutcomes, size_bytes: int) -> None: ...
+    def on_outcomes(self, slot: int, outcomes: FeedOutcomes) -> None: ...
 
     def on_worker_end(self, end: WorkerEnd) -> None: ...
 
@@ -222,7 +222,7 @@ class WorkerPool:
         self._timers[slot.number] = asyncio.get_running_loop().call_later(slot.retry_s, self._spawn, slot)
         slot.retry_s = min(_RETRY_S_MAX, slot.retry_s * 2)
 
-    def _on_message(self, slot: _Slot, message: object, size_bytes: int) -> None:
+    def _on_message(self, slot: _Slot, message: object) -> None:
         if isinstance(message, Ready):
             slot.ready = True
             slot.retry_s = _RETRY_S_MIN
@@ -232,7 +232,7 @@ class WorkerPool:
                 slot.feeds.remove(message.feed)
                 slot.alone = False
                 slot.executed += message.executed
-            self._listener.on_outcomes(slot.number, message, size_bytes)
+            self._listener.on_outcomes(slot.number, message)
 
     def _on_end(self, slot: _Slot, ended: Ended) -> None:
         at_start = not slot.ready
@@ -247,7 +247,6 @@ class WorkerPool:
             describe_exit(ended.code),
             why,
             wanted,
-            at_start,
             slot.verdict,
             peak,
             ended.log,

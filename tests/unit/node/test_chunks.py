@@ -121,7 +121,7 @@ def test_an_answer_that_wants_a_hello_first_leases_nothing() -> None:
     assert not book.has_ready
     book.begin_report()
     assert book.on_answered(()).acks == ["tag 1.1"]
-    assert book.is_ready(Fence(1, 1))
+    assert [view.fence for view in book.ready()] == [Fence(1, 1)]
 
 
 def test_a_feed_carries_what_its_items_need_to_know() -> None:
@@ -652,7 +652,7 @@ def test_what_comes_back_of_a_fence_that_was_asked_back_is_released_and_nothing_
     book = book_with(chunk(1), chunk(2))
     first, second = book.cut_feed(Fence(1, 1), 4), book.cut_feed(Fence(1, 2), 4)
     book.give_up(Fence(1, 1))
-    assert not book.is_ready(Fence(1, 1))
+    assert Fence(1, 1) not in [view.fence for view in book.ready()]
     book.on_feed_ended(first.number)
     book.on_feed_ended(second.number)
     assert book.begin_report()[1] == (ChunkReport(Fence(1, 1), JobId("j"), released=(Range(0, 10),)),)
