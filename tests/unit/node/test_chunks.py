@@ -348,8 +348,11 @@ class Dice:
             self.told += book.begin_report()[1]
             self.in_flight = True
         elif dice.random() < 0.5:
-            self.tickets -= set(book.on_answered(()).tickets)
+            self.follow(book.on_answered(()))
             self.in_flight = False
+
+    def follow(self, answered: Answered) -> None:
+        self.tickets -= set(answered.tickets)
 
     def ticket(self) -> int:
         self.drawn += 1
@@ -397,6 +400,72 @@ def test_whatever_happens_every_index_is_told_of_once(seed: int) -> None:
             assert found.covers(one.start, one.stop)
         else:
             assert not found.intersection(one.start, one.stop), "given up before it came"
+
+
+class HardDice(Dice):
+    """Fences die too, copies come, the node is resumed, and the scheduler may want a hello first."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.dead: set[Fence] = set()
+        self.tags: set[object] = set()
+        """Of deliveries that are not acknowledged."""
+        self.deliveries = 0
+
+    def step(self) -> None:
+        dice, book = self.dice, self.book
+        if dice.random() < 0.1:
+            self.deliver(dice.choice([one for one in self.chunks if one not in self.coming] or self.chunks))
+        if dice.random() < 0.02:
+            self.die(dice.choice(self.chunks).fence)
+        if dice.random() < 0.05:
+            book.resume()
+        if self.in_flight and dice.random() < 0.3:
+            leased = dice.random() < 0.7
+            dead = [fence for fence in book.holds if dice.random() < 0.05]
+            self.dead.update(dead)
+            self.follow(book.on_answered(dead, leased=leased))
+            self.in_flight = False
+        super().step()
+
+    def deliver(self, one: Chunk) -> None:
+        self.deliveries += 1
+        if one in self.coming:
+            self.coming.remove(one)
+        taken = self.book.take(one, self.deliveries, lease_first=self.dice.random() < 0.5, runnable=True)
+        if taken in (Taken.NEW, Taken.HELD):
+            self.tags.add(self.deliveries)
+
+    def die(self, fence: Fence) -> None:
+        if fence in self.book.holds:
+            self.dead.add(fence)
+            self.follow(self.book.kill(fence))
+
+    def follow(self, answered: Answered) -> None:
+        for tag in answered.acks:
+            self.tags.remove(tag)
+        for ticket in answered.tickets:
+            self.tickets.remove(ticket)
+        assert set(answered.stop) <= set(self.feeds)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_dies_every_delivery_is_acknowledged_once_and_every_ticket_settled_once(seed: int) -> None:
+    game = HardDice(seed)
+    steps = 0
+    while not game.over:
+        game.step()
+        steps += 1
+        assert steps < 5_000, "it comes to no end"
+    game.book.begin_report()
+    game.follow(game.book.on_answered(()))
+    assert not game.tags
+    assert not game.tickets
+    found = covered(tuple(game.told))
+    given_up = {report.fence for report in game.told if not report.job}
+    for one in game.chunks:
+        if one.fence not in game.dead | given_up:
+            assert found.covers(one.start, one.stop)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -38,7 +40,7 @@ def values(reports: tuple[ChunkReport, ...]) -> list[tuple[int, int]]:
     return [(report.fence.counter, run.start) for report in reports for run in report.values]
 
 
-def actions(logs: list[dict[str, object]]) -> list[object]:
+def actions(logs: Sequence[Mapping[str, Any]]) -> list[object]:
     return [entry["action"] for entry in logs]
 
 
