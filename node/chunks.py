@@ -158,10 +158,11 @@ class ChunkBook:
     def has_ready(self) -> bool:
         return bool(self._ready)
 
-    def ready(self) -> Iterator[ChunkView]:
-        """Chunks that may be fed from."""
+    def ready(self, tasks: Collection[str]) -> Iterator[ChunkView]:
+        """Chunks of these tasks that may be fed from."""
         for fence, held in self._ready.items():
-            yield ChunkView(fence, held.chunk.job, len(held.unfed), held.chunk.alone)
+            if held.chunk.task in tasks:
+                yield ChunkView(fence, held.chunk.job, len(held.unfed), held.chunk.alone)
 
     def find_feed_range(self, number: int) -> Range | None:
         """What of a feed is still to be told of."""
@@ -307,6 +308,13 @@ class ChunkBook:
 
     def resume(self) -> None:
         self.draining = False
+
+    def release_others(self, tasks: Collection[str]) -> bool:
+        """Release what is unfed of other tasks, now and from now on; whether there are chunks of such."""
+        others = [held for held in self._held.values() if held.chunk.task not in tasks]
+        for held in others:
+            self._release(held)
+        return bool(others)
 
     def give_up(self, fence: Fence) -> None:
         """Release what is unfed of the fence; one that is not here is not started should it still come."""

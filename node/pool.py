@@ -40,6 +40,8 @@ class _Slot:
     number: int
     worker: WorkerProcess | None = None
     ready: bool = False
+    tasks: frozenset[str] = frozenset()
+    """What its worker has imported, by name."""
     fresh: bool = True
     alone: bool = False
     """It has been given a suspect item: nothing may be put in line behind that."""
@@ -92,6 +94,11 @@ class WorkerPool:
             for slot in self._slots
             if slot.ready and not (slot.killed or slot.stopping or slot.alone or slot.worn)
         ]
+
+    def tasks_of(self, slot_number: int) -> frozenset[str]:
+        """Names of the tasks that the slot's worker can run; none before it has said so."""
+        slot = self._slots[slot_number]
+        return slot.tasks if slot.ready else frozenset()
 
     def seen(self) -> Iterator[SlotSeen]:
         """The slots for people to look at."""
@@ -225,6 +232,7 @@ class WorkerPool:
     def _on_message(self, slot: _Slot, message: object) -> None:
         if isinstance(message, Ready):
             slot.ready = True
+            slot.tasks = frozenset(task.name for task in message.tasks)
             slot.retry_s = _RETRY_S_MIN
             self._listener.on_ready(message)
         elif isinstance(message, FeedOutcomes) and message.feed in slot.feeds:

@@ -12,7 +12,7 @@ from windrow.common.codec import MessageSet
 from windrow.common.messages import Chunk, ChunkReport, SourceError, TaskInfo
 from windrow.common.words import Fence
 from windrow.node.chunks import Answered, Batch, ChunkBook, Taken
-from windrow.node.feeding import FeedOrder, Pace, plan_feeds
+from windrow.node.feeding import FeedOrder, Pace, SlotView, plan_feeds
 from windrow.node.limits import Limits
 from windrow.node.pool import WorkerPool
 from windrow.node.settings import NodeSettings
@@ -150,7 +150,15 @@ class Workbench:
         self._stalled_spool = False
         if not self.book.has_ready:
             return
-        for order in plan_feeds(self.pool.views(), self.book.ready(), self._pace, self._feed_s):
+        # Workers need not have the same tasks: files change, and an import may fail in one of them.
+        alike: dict[frozenset[str], list[SlotView]] = {}
+        for view in self.pool.views():
+            alike.setdefault(self.pool.tasks_of(view.number), []).append(view)
+        for tasks, views in alike.items():
+            self._feed_slots(views, tasks)
+
+    def _feed_slots(self, views: list[SlotView], tasks: frozenset[str]) -> None:
+        for order in plan_feeds(views, self.book.ready(tasks), self._pace, self._feed_s):
             if isinstance(order, FeedOrder):
                 # A chunk in several pieces may give fewer items than were ordered; the rest goes the next time.
                 feed = self.book.cut_feed(order.fence, order.count)
@@ -206,6 +214,9 @@ class Workbench:
             for error in ready.errors:
                 log.error(f"{error.source}: {error.error}", action="source_failed", source=error.source)
             self._on_tasks()
+        if self.book.release_others(frozenset[str]().union(*map(self.pool.tasks_of, self.pool.slots))):
+            log.warning("chunks of tasks that no worker has any more are given back", action="chunks_released")
+            self._on_news(NEWS_NOW_S)
         self.feed()
 
     def on_outcomes(self, slot: int, outcomes: FeedOutcomes) -> None:

@@ -98,7 +98,7 @@ def test_lease_first_is_not_fed_before_the_answer() -> None:
     book.begin_report()
     assert not book.has_ready
     book.on_answered(())
-    assert [view.unfed for view in book.ready()] == [10]
+    assert [view.unfed for view in book.ready({"t"})] == [10]
 
 
 def test_lease_first_and_dead_is_never_fed() -> None:
@@ -121,7 +121,7 @@ def test_an_answer_that_wants_a_hello_first_leases_nothing() -> None:
     assert not book.has_ready
     book.begin_report()
     assert book.on_answered(()).acks == ["tag 1.1"]
-    assert [view.fence for view in book.ready()] == [Fence(1, 1)]
+    assert [view.fence for view in book.ready({"t"})] == [Fence(1, 1)]
 
 
 def test_a_feed_carries_what_its_items_need_to_know() -> None:
@@ -198,7 +198,7 @@ def test_an_item_that_was_told_of_or_given_to_others_is_not_blamed() -> None:
     book.on_feed_told(feed.number, 4)
     assert book.find_blamed(feed.number, 3) is None
     book.take_back(feed.number, 6)
-    assert [view.unfed for view in book.ready()] == [4]
+    assert [view.unfed for view in book.ready({"t"})] == [4]
     assert book.find_blamed(feed.number, 6) is None
     assert book.find_blamed(feed.number, 5) == 5
 
@@ -207,7 +207,7 @@ def test_items_given_back_keep_the_order_of_arrival() -> None:
     book = book_with(chunk(1), chunk(2))
     feed = book.cut_feed(Fence(1, 1), 10)
     book.take_back(feed.number, 1)
-    assert [view.fence.counter for view in book.ready()] == [1, 2]
+    assert [view.fence.counter for view in book.ready({"t"})] == [1, 2]
 
 
 def test_drain_releases_what_is_unfed_and_what_comes_back() -> None:
@@ -333,7 +333,7 @@ class Dice:
         dice, book = self.dice, self.book
         if self.coming and dice.random() < 0.2:
             book.take(self.coming.pop(), None, lease_first=dice.random() < 0.5, runnable=True)
-        for view in list(book.ready()):
+        for view in list(book.ready({"t"})):
             feed = book.cut_feed(view.fence, dice.randint(1, 9))
             self.feeds[feed.number] = feed
         for number in list(self.feeds):
@@ -507,7 +507,7 @@ def tell(book: ChunkBook, feed: Feed, after: int, ticket: int = 1) -> None:
 def feeds_of(book: ChunkBook) -> list[tuple[int, int, int]]:
     """Cuts all that may be fed: counter, start and stop, in order."""
     found: list[tuple[int, int, int]] = []
-    while view := next(book.ready(), None):
+    while view := next(book.ready({"t"}), None):
         feed = book.cut_feed(view.fence, 1_000)
         found.append((feed.fence.counter, feed.start, feed.stop))
     return found
@@ -692,9 +692,9 @@ def test_a_chunk_that_waited_for_its_lease_is_fed_before_those_that_came_after_i
     book.take(chunk(2), None, lease_first=False, runnable=True)
     book.take(chunk(3), None, lease_first=True, runnable=True)
     book.begin_report()
-    assert [view.fence.counter for view in book.ready()] == [2]
+    assert [view.fence.counter for view in book.ready({"t"})] == [2]
     book.on_answered(())
-    assert [view.fence.counter for view in book.ready()] == [1, 2, 3]
+    assert [view.fence.counter for view in book.ready({"t"})] == [1, 2, 3]
 
 
 def test_items_given_back_come_between_those_that_came_before_and_after() -> None:
@@ -721,11 +721,23 @@ def test_what_comes_back_of_a_fence_that_was_asked_back_is_released_and_nothing_
     book = book_with(chunk(1), chunk(2))
     first, second = book.cut_feed(Fence(1, 1), 4), book.cut_feed(Fence(1, 2), 4)
     book.give_up(Fence(1, 1))
-    assert Fence(1, 1) not in [view.fence for view in book.ready()]
+    assert Fence(1, 1) not in [view.fence for view in book.ready({"t"})]
     book.on_feed_ended(first.number)
     book.on_feed_ended(second.number)
     assert book.begin_report()[1] == (ChunkReport(Fence(1, 1), JobId("j"), released=(Range(0, 10),)),)
     assert feeds_of(book) == [(2, 0, 10)]
+
+
+def test_chunks_of_tasks_that_no_worker_has_are_released_with_what_comes_back_of_them() -> None:
+    book = book_with(chunk(1), dataclasses.replace(chunk(2), task="other"))
+    assert [view.fence.counter for view in book.ready({"other"})] == [2]
+    feed = book.cut_feed(Fence(1, 2), 4)
+    assert not book.release_others({"t", "other"})
+    assert book.release_others({"t"})
+    book.on_feed_ended(feed.number)
+    (report,) = book.begin_report()[1]
+    assert (report.fence.counter, report.released) == (2, (Range(0, 10),))
+    assert feeds_of(book) == [(1, 0, 10)]
 
 
 def test_a_node_that_is_resumed_takes_chunks_again() -> None:

@@ -550,6 +550,66 @@ def test_a_worker_that_is_killed_while_it_imports_says_nothing_of_the_tasks() ->
         assert (node.tasks_told, node.bench.errors) == (0, ())
 
 
+def test_a_worker_that_could_not_import_a_task_gets_no_items_of_it_and_others_go_on() -> None:
+    with node_bench(2) as node:
+        node.bench.take(chunk(1, 4))
+        healthy, broken = node.workers
+        assert (healthy.cut, broken.cut) == ([(1, 0, 1)], [(1, 1, 2)])
+        broken.die()
+        node.take_news()
+        broken = node.workers[1]
+        with capture_logs() as logs:
+            broken.ready(errors=(SourceError("./mytasks.py", "SyntaxError"),))
+        assert actions(logs) == ["source_failed"]
+        assert node.take_news() == []
+        told: list[ChunkReport] = []
+        for feed in iter(
+            lambda: next((each for each in healthy.feeds if node.book.find_chunk(each.number)), None), None
+        ):
+            healthy.end(feed)
+            told += node.report()
+        assert sorted(values(tuple(told))) == [(1, 0), (1, 1), (1, 2), (1, 3)]
+        assert broken.cut == []
+
+
+def test_chunks_that_no_worker_can_run_any_more_are_given_back() -> None:
+    with node_bench(1) as node:
+        node.bench.take(chunk(1))
+        node.report()
+        node.workers[0].die()
+        node.take_news()
+        with capture_logs() as logs:
+            node.workers[0].ready("other")
+        assert actions(logs) == ["chunks_released"]
+        assert node.take_news() == [NEWS_NOW_S]
+        assert node.workers[0].cut == []
+        assert released(node.report()) == {1: (Range(0, 10),)}
+        assert node.book.empty
+
+
+def test_what_comes_back_of_a_task_that_no_worker_has_any_more_is_given_back() -> None:
+    with node_bench(2) as node:
+        node.bench.take(chunk(1, 2))
+        first, second = node.workers
+        first.end(first.feeds[0])
+        second.die()
+        node.workers[1].ready("other")
+        assert first.cut == [(1, 0, 1), (1, 1, 2)]
+        first.die()
+        node.workers[0].ready("other")
+        assert released(node.report()) == {1: (Range(1, 2),)}
+
+
+def test_a_task_that_is_new_in_a_worker_is_run_by_that_one() -> None:
+    with node_bench(2) as node:
+        old, new = node.workers
+        new.ready(TASK, "new")
+        node.bench.take(chunk(1, 4, task="new"))
+        assert (old.cut, new.cut) == ([], [(1, 0, 1)])
+        node.bench.take(chunk(2, 4, job="k"))
+        assert old.cut == [(2, 0, 1)]
+
+
 def test_outcomes_wait_for_more_while_their_chunk_goes_on_and_its_last_ones_for_nothing() -> None:
     with node_bench(1) as node:
         node.bench.take(chunk(1, 2))
