@@ -10,7 +10,8 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, auto
+from itertools import count
 
 from windrow.common.blocks import check_block, slice_block
 from windrow.common.errors import MalformedMessage
@@ -30,14 +31,14 @@ HELD_MAX = RUNS_MAX // 2
 class Taken(Enum):
     """What became of a chunk that arrived."""
 
-    NEW = "new"
-    HELD = "held"
+    NEW = auto()
+    HELD = auto()
     """It is here already."""
-    LEASED = "leased"
+    LEASED = auto()
     """It is here already and its lease is durable: the copy can be acknowledged at once."""
-    OVER = "over"
+    OVER = auto()
     """Done with, or given up before it came: acknowledge and forget."""
-    REFUSED = "refused"
+    REFUSED = auto()
     """More chunks than a node may hold."""
 
 
@@ -77,7 +78,6 @@ class _Fed:
 class _Held:
     chunk: Chunk
     arrival: int
-    startable: bool
     unfed: RangeSet
     leased: bool = False
     dead: bool = False
@@ -97,8 +97,6 @@ class _Held:
 
     @property
     def over(self) -> bool:
-        if self.dead:
-            return not self.feeds
         return not (self.unfed or self.feeds or self.unreported or self.in_flight)
 
 
@@ -107,7 +105,8 @@ class _Flight:
     """What the report under way carries."""
 
     holds: tuple[Fence, ...]
-    chunks: tuple[ChunkReport, ...]
+    told: frozenset[Fence]
+    """Of which it says something."""
     tickets: list[int]
 
 
@@ -126,8 +125,9 @@ class ChunkBook:
         self._flight: _Flight | None = None
         self._tickets: list[int] = []
         """Of batches that nobody wants any more."""
-        self._arrivals = 0
-        self._feeds = 0
+        self._arrivals = count()
+        self._feeds = count(1)
+        """From 1: a worker's stop word is 0 while it stops nothing."""
 
     # ── What is here ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -142,13 +142,15 @@ class ChunkBook:
 
     @property
     def unreported(self) -> bool:
-        return bool(self._disowned) or any(held.unreported for held in self._held.values() if not held.dead)
+        return bool(self._disowned) or any(held.unreported for held in self._held.values())
 
     def is_owed(self, fences: Collection[Fence]) -> bool:
-        """Whether something is still to be said or done about one of these fences, asked back or dead."""
+        """Whether something is still to be said or done about one of these fences, asked back or dead. What was said
+        is owed until it is answered, for it may be said in vain until then."""
+        under_way = frozenset[Fence]() if self._flight is None else self._flight.told
         for fence in fences:
             held = self._held.get(fence)
-            if fence in self._disowned or (held is not None and (held.dead or held.unreported or held.in_flight)):
+            if fence in self._disowned or fence in under_way or (held is not None and (held.dead or held.unreported)):
                 return True
         return False
 
@@ -156,18 +158,20 @@ class ChunkBook:
     def has_ready(self) -> bool:
         return bool(self._ready)
 
-    def is_ready(self, fence: Fence) -> bool:
-        return fence in self._ready
-
-    def ready(self) -> Iterator[ChunkView]:
-        """Chunks that may be fed from."""
+    def ready(self, tasks: Collection[str]) -> Iterator[ChunkView]:
+        """Chunks of these tasks that may be fed from."""
         for fence, held in self._ready.items():
-            yield ChunkView(fence, held.chunk.job, len(held.unfed), held.chunk.alone)
+            if held.chunk.task in tasks:
+                yield ChunkView(fence, held.chunk.job, len(held.unfed), held.chunk.alone)
 
     def find_feed_range(self, number: int) -> Range | None:
         """What of a feed is still to be told of."""
-        fed = self._fed.get(number)
-        return None if fed is None else Range(fed.next, fed.stop)
+        return self.get_feed_range(number) if number in self._fed else None
+
+    def get_feed_range(self, number: int) -> Range:
+        """What of a feed under way is still to be told of."""
+        fed = self._fed[number]
+        return Range(fed.next, fed.stop)
 
     def find_fence(self, number: int) -> Fence | None:
         """The fence that a feed is of."""
@@ -176,8 +180,11 @@ class ChunkBook:
 
     def find_chunk(self, number: int) -> Chunk | None:
         """The chunk that a feed is of."""
-        fed = self._fed.get(number)
-        return None if fed is None else self._held[fed.fence].chunk
+        return self.get_chunk(number) if number in self._fed else None
+
+    def get_chunk(self, number: int) -> Chunk:
+        """The chunk that a feed under way is of."""
+        return self._held[self._fed[number].fence].chunk
 
     def goes_on(self, fence: Fence) -> bool:
         """Whether more outcomes of the fence will come."""
@@ -203,15 +210,14 @@ class ChunkBook:
             return Taken.HELD
         if len(self._held) >= HELD_MAX:
             return Taken.REFUSED
-        self._arrivals += 1
-        held = _Held(chunk, self._arrivals, not lease_first, RangeSet([(chunk.start, chunk.stop)]))
+        held = _Held(chunk, next(self._arrivals), RangeSet([(chunk.start, chunk.stop)]))
         if tag is not None:
             held.tags.append(tag)
         self._held[chunk.fence] = held
         if not runnable or self.draining:
             self._release(held)
-        elif held.startable:
-            self._ready[chunk.fence] = held
+        elif not lease_first:
+            self._make_ready(held)
         return Taken.NEW
 
     # ── Feeds go and come ────────────────────────────────────────────────────────────────────────────────────────
@@ -224,12 +230,12 @@ class ChunkBook:
         held.unfed.remove(*part)
         if not held.unfed:
             del self._ready[fence]
-        self._feeds += 1
-        held.feeds.add(self._feeds)
-        self._fed[self._feeds] = _Fed(fence, part.start, part.stop)
+        number = next(self._feeds)
+        held.feeds.add(number)
+        self._fed[number] = _Fed(fence, part.start, part.stop)
         chunk = held.chunk
         return Feed(
-            number=self._feeds, fence=fence, job=chunk.job, task=chunk.task, start=part.start, stop=part.stop,
+            number=number, fence=fence, job=chunk.job, task=chunk.task, start=part.start, stop=part.stop,
             numbers=chunk.numbers, inputs=() if chunk.numbers else _cut_inputs(chunk.inputs, part),
             result_bytes_max=chunk.result_bytes_max, alone=chunk.alone, one_by_one=chunk.lease_first,
             attempts=tuple(entry for entry in chunk.attempts if entry[0] < part.stop and entry[1] > part.start),
@@ -238,8 +244,8 @@ class ChunkBook:
 
     def on_batch(self, fence: Fence, batch: Batch) -> None:
         """Outcomes of a fence are in the spool and go into the next report."""
-        held = self._held.get(fence)
-        if held is None or held.dead:
+        held = self._held[fence]
+        if held.dead:
             self._tickets.append(batch.ticket)
         else:
             held.pending.append(batch)
@@ -257,16 +263,11 @@ class ChunkBook:
         self._give_back(held, fed.next, fed.stop)
         self._forget_if_over(fed.fence)
 
-    def take_back(self, number: int, after: int) -> int:
-        """The worker will not start items of the feed from `after` on: they can go elsewhere. How many."""
+    def take_back(self, number: int, after: int) -> None:
+        """The worker will not start items of the feed from `after` on: they can go elsewhere."""
         fed = self._fed[number]
-        after = max(after, fed.next)
-        count = fed.stop - after
-        if count <= 0:
-            return 0
-        stop, fed.stop = fed.stop, after
-        self._give_back(self._held[fed.fence], after, stop)
-        return count
+        stop, fed.stop = fed.stop, min(max(after, fed.next), fed.stop)
+        self._give_back(self._held[fed.fence], fed.stop, stop)
 
     def find_blamed(self, number: int, executing: int) -> int | None:
         """The worker of this feed died executing this item: the item, if it had not been told of. Those before it
@@ -277,22 +278,25 @@ class ChunkBook:
         if held.dead or not fed.next <= executing < fed.stop:
             return None
         self._give_back(held, fed.next, executing)
-        fed.next = executing
         return executing
 
     def _give_back(self, held: _Held, start: int, stop: int) -> None:
         if start >= stop or held.dead:
             return
-        if self.draining or held.giving:
+        if held.giving:
             held.released.add(start, stop)
             return
         held.unfed.add(start, stop)
-        fence = held.chunk.fence
-        if fence not in self._ready:
-            later = any(other.arrival > held.arrival for other in self._ready.values())
-            self._ready[fence] = held
-            if later:
-                self._ready = dict(sorted(self._ready.items(), key=lambda entry: entry[1].arrival))
+        self._make_ready(held)
+
+    def _make_ready(self, held: _Held) -> None:
+        """It is fed in the order of its arrival, whenever that becomes possible."""
+        if held.chunk.fence in self._ready:
+            return
+        last = next(reversed(self._ready.values()), held)
+        self._ready[held.chunk.fence] = held
+        if last.arrival > held.arrival:
+            self._ready = dict(sorted(self._ready.items(), key=lambda entry: entry[1].arrival))
 
     # ── Work is taken back ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -300,11 +304,17 @@ class ChunkBook:
         """Release everything that is unfed, now and from now on."""
         self.draining = True
         for held in self._held.values():
-            if not held.dead:
-                self._release(held)
+            self._release(held)
 
     def resume(self) -> None:
         self.draining = False
+
+    def release_others(self, tasks: Collection[str]) -> bool:
+        """Release what is unfed of other tasks, now and from now on; whether there are chunks of such."""
+        others = [held for held in self._held.values() if held.chunk.task not in tasks]
+        for held in others:
+            self._release(held)
+        return bool(others)
 
     def give_up(self, fence: Fence) -> None:
         """Release what is unfed of the fence; one that is not here is not started should it still come."""
@@ -324,7 +334,7 @@ class ChunkBook:
         held.dead = True
         held.unfed.clear()
         held.released.clear()
-        held.owes_word = False
+        held.owes_word = held.in_flight = False
         self._ready.pop(fence, None)
         self._tickets += [batch.ticket for batch in held.pending]
         held.pending.clear()
@@ -347,28 +357,26 @@ class ChunkBook:
         tickets: list[int] = []
         room = _Room(REPORT_BYTES_MAX, RUNS_MAX)
         for fence in list(self._disowned):
-            if not room.take(0, 1):
+            if not room.take():
                 break
             del self._disowned[fence]
             reports.append(ChunkReport(fence, JobId("")))
         for held in self._held.values():
-            if held.dead or not held.unreported:
+            if not held.unreported:
                 continue
             batches: list[Batch] = []
             while held.pending and room.take(held.pending[0].size_bytes, _parts(held.pending[0])):
                 batches.append(held.pending.popleft())
-            released: list[Range] = []
-            if not held.pending:
-                released = [part for part in held.released if room.take(0, 1)]
-                held.released.subtract(released)
-            if not batches and not released and not (held.owes_word and not held.pending and room.take(0, 1)):
+            released = [part for part in held.released if room.take()]
+            held.released.subtract(released)
+            if not batches and not released and not (held.owes_word and room.take()):
                 break
             held.owes_word = False
             held.in_flight = True
             tickets += [batch.ticket for batch in batches]
             reports.append(_join(held.chunk, batches, released))
-        self._flight = _Flight(tuple(self._held), tuple(reports), tickets)
-        return self._flight.holds, self._flight.chunks
+        self._flight = _Flight(tuple(self._held), frozenset(report.fence for report in reports), tickets)
+        return self._flight.holds, tuple(reports)
 
     def on_answered(self, dead: Collection[Fence], *, leased: bool = True) -> Answered:
         """What the report under way carried is durable; of its fences these are dead, the others leased unless the
@@ -383,22 +391,17 @@ class ChunkBook:
             acks += killed.acks
             stop += killed.stop
             self._tickets += killed.tickets
-        for report in flight.chunks:
-            held = self._held.get(report.fence)
-            if held is not None:
-                held.in_flight = False
         for fence in flight.holds:
             held = self._held.get(fence)
-            if held is None or held.dead:
+            if held is None:
                 continue
+            held.in_flight = False
             if leased or held.over:
                 held.leased = True
                 acks += held.tags
                 held.tags = []
-            if leased and not held.startable:
-                held.startable = True
-                if held.unfed:
-                    self._ready[fence] = held
+            if leased and held.unfed:
+                self._make_ready(held)
             self._forget_if_over(fence)
         self._tickets += flight.tickets
         return Answered(acks, self._take_tickets(), stop)
@@ -411,7 +414,6 @@ class ChunkBook:
         held = self._held[fence]
         if held.over:
             del self._held[fence]
-            self._ready.pop(fence, None)
             self._over.add(fence)
 
 
@@ -423,7 +425,7 @@ class _Room:
         self._parts = parts
         self._empty = True
 
-    def take(self, size_bytes: int, parts: int) -> bool:
+    def take(self, size_bytes: int = 0, parts: int = 1) -> bool:
         if not self._empty and (size_bytes > self._bytes or parts > self._parts):
             return False
         self._empty = False
@@ -473,7 +475,7 @@ def check_chunk(chunk: Chunk) -> None:
         return
     at = chunk.start
     for piece in chunk.inputs:
-        if piece.start != at or piece.stop > chunk.stop:
+        if piece.start != at:
             raise MalformedMessage(f"chunk {chunk.fence}: its inputs do not tile {chunk.start}:{chunk.stop}")
         check_block(piece.block, piece.stop - piece.start)
         at = piece.stop

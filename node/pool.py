@@ -30,7 +30,7 @@ class PoolListener(Protocol):
 
     def on_ready(self, ready: Ready) -> None: ...
 
-    def on_outcomes(self, slot: int, outcomes: FeedOutcomes, size_bytes: int) -> None: ...
+    def on_outcomes(self, slot: int, outcomes: FeedOutcomes) -> None: ...
 
     def on_worker_end(self, end: WorkerEnd) -> None: ...
 
@@ -40,6 +40,8 @@ class _Slot:
     number: int
     worker: WorkerProcess | None = None
     ready: bool = False
+    tasks: frozenset[str] = frozenset()
+    """What its worker has imported, by name."""
     fresh: bool = True
     alone: bool = False
     """It has been given a suspect item: nothing may be put in line behind that."""
@@ -92,6 +94,11 @@ class WorkerPool:
             for slot in self._slots
             if slot.ready and not (slot.killed or slot.stopping or slot.alone or slot.worn)
         ]
+
+    def tasks_of(self, slot_number: int) -> frozenset[str]:
+        """Names of the tasks that the slot's worker can run; none before it has said so."""
+        slot = self._slots[slot_number]
+        return slot.tasks if slot.ready else frozenset()
 
     def seen(self) -> Iterator[SlotSeen]:
         """The slots for people to look at."""
@@ -222,9 +229,10 @@ class WorkerPool:
         self._timers[slot.number] = asyncio.get_running_loop().call_later(slot.retry_s, self._spawn, slot)
         slot.retry_s = min(_RETRY_S_MAX, slot.retry_s * 2)
 
-    def _on_message(self, slot: _Slot, message: object, size_bytes: int) -> None:
+    def _on_message(self, slot: _Slot, message: object) -> None:
         if isinstance(message, Ready):
             slot.ready = True
+            slot.tasks = frozenset(task.name for task in message.tasks)
             slot.retry_s = _RETRY_S_MIN
             self._listener.on_ready(message)
         elif isinstance(message, FeedOutcomes) and message.feed in slot.feeds:
@@ -232,7 +240,7 @@ class WorkerPool:
                 slot.feeds.remove(message.feed)
                 slot.alone = False
                 slot.executed += message.executed
-            self._listener.on_outcomes(slot.number, message, size_bytes)
+            self._listener.on_outcomes(slot.number, message)
 
     def _on_end(self, slot: _Slot, ended: Ended) -> None:
         at_start = not slot.ready
@@ -247,7 +255,6 @@ class WorkerPool:
             describe_exit(ended.code),
             why,
             wanted,
-            at_start,
             slot.verdict,
             peak,
             ended.log,

@@ -12,7 +12,7 @@ from windrow.common.codec import MessageSet
 from windrow.common.messages import Chunk, ChunkReport, SourceError, TaskInfo
 from windrow.common.words import Fence
 from windrow.node.chunks import Answered, Batch, ChunkBook, Taken
-from windrow.node.feeding import FeedOrder, Pace, plan_feeds
+from windrow.node.feeding import FeedOrder, Pace, SlotView, plan_feeds
 from windrow.node.limits import Limits
 from windrow.node.pool import WorkerPool
 from windrow.node.settings import NodeSettings
@@ -92,7 +92,6 @@ class Workbench:
 
     def resume(self) -> None:
         self.book.resume()
-        self.feed()
 
     def give_up(self, fences: Collection[Fence]) -> None:
         """Give back what has not started of these, also what waits in a slot behind the item at work."""
@@ -113,7 +112,7 @@ class Workbench:
             self._follow(killed)
         return acks
 
-    def on_answered(self, dead: Collection[Fence], *, leased: bool = True) -> list[object]:
+    def on_answered(self, dead: Collection[Fence], *, leased: bool) -> list[object]:
         """The report under way was answered; the delivery tags to acknowledge."""
         answered = self.book.on_answered(dead, leased=leased)
         self._follow(answered)
@@ -151,21 +150,26 @@ class Workbench:
         self._stalled_spool = False
         if not self.book.has_ready:
             return
-        for order in plan_feeds(self.pool.views(), self.book.ready(), self._pace, self._feed_s):
+        # Workers need not have the same tasks: files change, and an import may fail in one of them.
+        alike: dict[frozenset[str], list[SlotView]] = {}
+        for view in self.pool.views():
+            alike.setdefault(self.pool.tasks_of(view.number), []).append(view)
+        for tasks, views in alike.items():
+            self._feed_slots(views, tasks)
+
+    def _feed_slots(self, views: list[SlotView], tasks: frozenset[str]) -> None:
+        for order in plan_feeds(views, self.book.ready(tasks), self._pace, self._feed_s):
             if isinstance(order, FeedOrder):
                 # A chunk in several pieces may give fewer items than were ordered; the rest goes the next time.
-                if self.book.is_ready(order.fence):
-                    feed = self.book.cut_feed(order.fence, order.count)
-                    self.pool.send(order.slot, feed)
-                    self.limits.arm(feed.timeout_s)
+                feed = self.book.cut_feed(order.fence, order.count)
+                self.pool.send(order.slot, feed)
+                self.limits.arm(feed.timeout_s)
             else:
                 self.pool.replace(order.slot)
 
     def watch(self) -> None:
         """Look at the workers' memory, and take items that wait behind a long one to slots that idle."""
         self.limits.watch()
-        if self.book.has_ready or self.book.draining:
-            return
         views = self.pool.views()
         now = asyncio.get_running_loop().time()
         if all(view.outstanding for view in views):
@@ -176,8 +180,8 @@ class Workbench:
 
     def _has_waiting(self, slot: int, feed: int, item: int) -> bool:
         for number in self.pool.outstanding(slot):
-            part = self.book.find_feed_range(number)
-            if part is not None and (part.stop > item + 1 if number == feed else part.length > 0):
+            part = self.book.get_feed_range(number)
+            if part.stop > item + 1 if number == feed else part.length > 0:
                 return True
         return False
 
@@ -190,7 +194,7 @@ class Workbench:
 
     def _take_back_settled(self, slot: int, feeds: tuple[int, ...]) -> None:
         executing = self.pool.find_executing(slot)
-        if executing is None or executing.feed not in feeds:
+        if executing is None:
             return  # It has got to the stop word and says itself where it stopped.
         for number in feeds:
             part = self.book.find_feed_range(number)
@@ -210,15 +214,17 @@ class Workbench:
             for error in ready.errors:
                 log.error(f"{error.source}: {error.error}", action="source_failed", source=error.source)
             self._on_tasks()
+        if self.book.release_others(frozenset[str]().union(*map(self.pool.tasks_of, self.pool.slots))):
+            log.warning("chunks of tasks that no worker has any more are given back", action="chunks_released")
+            self._on_news(NEWS_NOW_S)
         self.feed()
 
-    def on_outcomes(self, slot: int, outcomes: FeedOutcomes, size_bytes: int) -> None:
+    def on_outcomes(self, slot: int, outcomes: FeedOutcomes) -> None:
         number = outcomes.feed
-        chunk = self.book.find_chunk(number)
-        if chunk is None:
-            return
+        chunk = self.book.get_chunk(number)
         if outcomes.values or outcomes.failures:
-            self._keep(chunk, outcomes, size_bytes)
+            busy_s = max(0.0, outcomes.busy_s)
+            self._keep(ChunkReport(chunk.fence, chunk.job, outcomes.values, outcomes.failures, busy_s=busy_s))
         self.book.on_feed_told(number, outcomes.next)
         if outcomes.ended:
             self._pace.measured(chunk.job, outcomes.executed, outcomes.elapsed_s)
@@ -233,7 +239,7 @@ class Workbench:
         self._on_news(NEWS_MORE_S if more else NEWS_NOW_S)
 
     def on_worker_end(self, end: WorkerEnd) -> None:
-        if end.at_start and not end.wanted and not self.loaded:
+        if not end.wanted and not self.loaded:
             self.errors = (SourceError("--tasks", f"the worker {end.how} while it imported the tasks"),)
             self._on_tasks()
         for number in end.feeds:
@@ -244,18 +250,14 @@ class Workbench:
         self.feed()
 
     def _blame(self, number: int, end: WorkerEnd) -> None:
-        chunk = self.book.find_chunk(number)
-        failure = None if chunk is None else find_failure(end, number, alone=chunk.alone, once=chunk.lease_first)
-        if chunk is None or failure is None or self.book.find_blamed(number, failure.item) is None:
+        chunk = self.book.get_chunk(number)
+        failure = find_failure(end, number, alone=chunk.alone, once=chunk.lease_first)
+        if failure is None or self.book.find_blamed(number, failure.item) is None:
             return
-        size_bytes = 512 + len(failure.message) + len(failure.log)
-        self._keep(chunk, FeedOutcomes(number, failure.item + 1, failures=(failure,)), size_bytes)
+        self._keep(ChunkReport(chunk.fence, chunk.job, failures=(failure,)))
         self.book.on_feed_told(number, failure.item + 1)
 
-    def _keep(self, chunk: Chunk, outcomes: FeedOutcomes, size_bytes: int) -> None:
-        report = ChunkReport(
-            chunk.fence, chunk.job, outcomes.values, outcomes.failures, busy_s=max(0.0, outcomes.busy_s)
-        )
-        ticket = self._spool.append(SPOOLED.encode(report))
-        batch = Batch(report.values, report.failures, report.busy_s, size_bytes, ticket)
-        self.book.on_batch(chunk.fence, batch)
+    def _keep(self, report: ChunkReport) -> None:
+        record = SPOOLED.encode(report)
+        ticket = self._spool.append(record)
+        self.book.on_batch(report.fence, Batch(report.values, report.failures, report.busy_s, len(record), ticket))

@@ -36,7 +36,6 @@ class WorkerEnd:
     why: str
     """More on that, to be put behind everything; or empty."""
     wanted: bool
-    at_start: bool
     verdict: Verdict | None = None
     """With `wanted`: which item it was killed for."""
     memory_bytes_peak: int = 0

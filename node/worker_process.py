@@ -27,7 +27,7 @@ _EXIT_S = 5.0
 """How long a worker may take to exit after its link is closed."""
 
 
-OnMessage = Callable[[object, int], None]
+OnMessage = Callable[[object], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ class WorkerProcess:
         except MalformedMessage as error:
             self._on_nonsense(error)
             return
-        self._on_message(message, len(payload))
+        self._on_message(message)
 
     def _on_nonsense(self, error: MalformedMessage) -> None:
         log.error("a worker sent nonsense and is killed", action="worker_malformed", pid=self.pid, detail=str(error))
@@ -216,5 +216,5 @@ def _start(url: str, link_fd: int, page_fd: int) -> tuple[subprocess.Popen[bytes
     return process, reading
 
 
-def _ignore(_message: object, _size_bytes: int) -> None:
+def _ignore(_message: object) -> None:
     """Nobody listens to a retired worker."""

@@ -211,6 +211,22 @@ def test_a_crash_blames_the_executing_item_only(scheduler: FakeScheduler, task: 
     wait_for(lambda: [r for r in scheduler.reports if r.load and r.load.workers_lost == 1], "the loss to be told")
 
 
+def test_a_worker_that_cannot_import_a_task_any_more_fails_none_of_its_items(
+    scheduler: FakeScheduler, node: NodeProcess, folder: Path
+) -> None:
+    """The file is changed, perhaps halfway, while a job runs, and then a worker is replaced."""
+    chunk = number_chunk("mytasks:waits", 0, 100)
+    scheduler.put(chunk)
+    wait_for(lambda: started(folder, 0, 1), "two items at work")
+    (folder / "mytasks.py").write_text("def half_written(")
+    os.kill(children_of(node.process.pid)[0], signal.SIGKILL)
+    assert scheduler.wait_hello(2).errors
+    (folder / "go").touch()
+    found = scheduler.wait_accounted(chunk)
+    assert [failure.kind for failure in found.failures.values()] == [FailureKind.CRASH]
+    assert len(found.values) == 99
+
+
 @pytest.mark.usefixtures("node")
 def test_a_suspect_runs_alone_in_a_fresh_worker_which_is_replaced(scheduler: FakeScheduler) -> None:
     before, alone, after = (

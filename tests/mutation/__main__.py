@@ -20,9 +20,14 @@ from tests.mutation.operators import Mutant, find_mutants
 
 TESTS = ("tests/unit/core", "tests/unit/common/test_ranges.py")
 SLOW_TESTS = ("tests/unit/test_core_property.py",)
-JUDGED = ("common/ranges.py", "scheduler/core")
+JUDGED = ("common/ranges.py", "node/chunks.py", "node/remembered.py", "node/workbench.py", "scheduler/core")
 """Where each survivor has been looked at."""
-MORE_TESTS = {"common/codec.py": ("tests/unit/common", "tests/unit/test_fuzz.py")}
+MORE_TESTS = {
+    "common/codec.py": ("tests/unit/common", "tests/unit/test_fuzz.py"),
+    "node/chunks.py": ("tests/unit/node/test_chunks.py",),
+    "node/remembered.py": ("tests/unit/node/test_remembered.py", "tests/unit/node/test_chunks.py"),
+    "node/workbench.py": ("tests/unit/node/test_workbench.py",),
+}
 """Of modules that the core's tests hardly touch."""
 
 

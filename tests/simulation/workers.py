@@ -64,7 +64,7 @@ class SimWorker:
     """Stands for WorkerProcess and the process behind it."""
 
     def __init__(
-        self, slot: int, url: str, on_message: Callable[[object, int], None], on_end: Callable[[Ended], None]
+        self, slot: int, url: str, on_message: Callable[[object], None], on_end: Callable[[Ended], None]
     ) -> None:
         self.daemon: Any = asyncio.get_running_loop()
         self.host: NodeHost = self.daemon.host
@@ -104,7 +104,7 @@ class SimWorker:
         self.daemon.call_later(5.0, self.kill)
 
     def retire(self, on_end: Callable[[], None]) -> None:
-        self._on_message = lambda message, size: None
+        self._on_message = lambda message: None
         self._on_end = lambda ended: on_end()
         self.close()
 
@@ -148,7 +148,7 @@ class SimWorker:
 
     def _hear(self, payload: bytes) -> None:
         if not self._ended.done():
-            self._on_message(FROM_WORKER.decode(payload), len(payload))
+            self._on_message(FROM_WORKER.decode(payload))
 
     def _receive(self, message: object) -> None:
         if isinstance(message, Setup):

@@ -20,7 +20,7 @@ from windrow.node.worker_end import (
 
 AT_WORK = Executing(feed=4, item=17, since=100.0)
 CRASH = WorkerEnd(
-    (4, 5), AT_WORK, "exited with code 3", "", wanted=False, at_start=False, memory_bytes_peak=9, log="last words"
+    (4, 5), AT_WORK, "exited with code 3", "", wanted=False, memory_bytes_peak=9, log="last words"
 )  # fmt: skip
 
 
