@@ -12,6 +12,7 @@ from windrow.common.errors import BrokerUnreachable, ConfigError, Unreachable, W
 from windrow.common.messages import Chunk, NodeBye, NodeLoad
 from windrow.common.systemd import find_watchdog_s, notify
 from windrow.node.chunks import Taken
+from windrow.node.heap import trim_for_ever
 from windrow.node.identity import Identity, lock_identity
 from windrow.node.intake import Intake
 from windrow.node.load import LoadMeter
@@ -48,7 +49,11 @@ def run_node(settings: NodeSettings) -> int:
 
 
 async def _run(settings: NodeSettings, identity: Identity) -> int:
-    return await NodeDaemon(settings, identity).run()
+    trimming = asyncio.create_task(trim_for_ever())
+    try:
+        return await NodeDaemon(settings, identity).run()
+    finally:
+        trimming.cancel()
 
 
 class NodeDaemon:
