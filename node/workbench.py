@@ -151,7 +151,8 @@ class Workbench:
         self._stalled_spool = False
         if not self.book.has_ready:
             return
-        for order in plan_feeds(self.pool.views(), self.book.ready(), self._pace, self._feed_s):
+        pool = self.pool
+        for order in plan_feeds(pool.views(), self.book.ready(), self._pace, self._feed_s, starting=pool.starting):
             if isinstance(order, FeedOrder):
                 # A chunk in several pieces may give fewer items than were ordered; the rest goes the next time.
                 if self.book.is_ready(order.fence):
