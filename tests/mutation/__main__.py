@@ -20,12 +20,21 @@ from tests.mutation.operators import Mutant, find_mutants
 
 TESTS = ("tests/unit/core", "tests/unit/common/test_ranges.py")
 SLOW_TESTS = ("tests/unit/test_core_property.py",)
-JUDGED = ("common/ranges.py", "scheduler/core", "node/feeding.py", "node/spool.py")
+JUDGED = (
+    "common/ranges.py",
+    "scheduler/core",
+    "node/feeding.py",
+    "node/spool.py",
+    "node/deliveries.py",
+    "node/intake.py",
+)
 """Where each survivor has been looked at."""
 MORE_TESTS = {
     "common/codec.py": ("tests/unit/common", "tests/unit/test_fuzz.py"),
     "node/feeding.py": ("tests/unit/node/test_feeding.py",),
     "node/spool.py": ("tests/unit/node/test_spool.py",),
+    "node/deliveries.py": ("tests/unit/node/test_deliveries.py",),
+    "node/intake.py": ("tests/unit/node/test_intake.py",),
 }
 """Of modules that the core's tests hardly touch."""
 

@@ -239,7 +239,11 @@ def test_a_disk_that_takes_a_few_bytes_at_a_time_gets_all_of_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = os.write
-    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:5]))
+
+    def write_five(fd: int, data: bytes) -> int:
+        return write(fd, data[:5])
+
+    monkeypatch.setattr(os, "write", write_five)
     Spool(tmp_path, "b", 1 << 20).append(b"x" * 100)
     assert payloads(tmp_path) == [b"x" * 100]
 
