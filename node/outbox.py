@@ -62,7 +62,7 @@ class Outbox:
             self._close_run()
             self._failures.append(failure)
             self._next = failure.item + 1
-            self._failure_bytes += len(failure.message) + len(failure.traceback)
+            self._failure_bytes += len(failure.message) + len(failure.traceback) + len(failure.log)
             full = len(self._runs) + len(self._failures) >= _BATCH_PARTS_MAX or self._failure_bytes > BATCH_BYTES
         if full:
             self.flush()

@@ -27,6 +27,7 @@ JUDGED = (
     "node/spool.py",
     "node/deliveries.py",
     "node/intake.py",
+    "node/limits.py",
 )
 """Where each survivor has been looked at."""
 MORE_TESTS = {
@@ -35,6 +36,7 @@ MORE_TESTS = {
     "node/spool.py": ("tests/unit/node/test_spool.py",),
     "node/deliveries.py": ("tests/unit/node/test_deliveries.py",),
     "node/intake.py": ("tests/unit/node/test_intake.py",),
+    "node/limits.py": ("tests/unit/node/test_limits.py",),
 }
 """Of modules that the core's tests hardly touch."""
 
