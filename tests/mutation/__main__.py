@@ -28,6 +28,8 @@ JUDGED = (
     "node/deliveries.py",
     "node/intake.py",
     "node/limits.py",
+    "node/outbox.py",
+    "node/worker_link.py",
 )
 """Where each survivor has been looked at."""
 MORE_TESTS = {
@@ -37,6 +39,8 @@ MORE_TESTS = {
     "node/deliveries.py": ("tests/unit/node/test_deliveries.py",),
     "node/intake.py": ("tests/unit/node/test_intake.py",),
     "node/limits.py": ("tests/unit/node/test_limits.py",),
+    "node/outbox.py": ("tests/unit/node/test_outbox.py",),
+    "node/worker_link.py": ("tests/unit/node/test_worker_link.py",),
 }
 """Of modules that the core's tests hardly touch."""
 

@@ -122,6 +122,18 @@ def test_the_first_item_without_an_outcome_is_known_before_anything_is_sent(daem
     assert daemon.sent == []
 
 
+def test_when_the_last_batch_left_is_known(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    at: list[float] = []
+    for now in (1000.0, 1001.0, 1002.0):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda now=now: now))
+        if now == 1000.0:
+            outbox.begin(7, 0)
+        outbox.entries += [b"a"] if now == 1001.0 else []
+        outbox.flush()
+        at.append(outbox.sent_at)
+    assert at == [1000.0, 1001.0, 1001.0], "or when the feed began; looking alone is no batch"
+
+
 def test_many_failures_do_not_wait_for_the_end_of_the_feed(daemon: Daemon, outbox: Outbox) -> None:
     outbox.begin(7, 0)
     for item in range(0, 2000, 2):
@@ -136,9 +148,9 @@ def test_many_failures_do_not_wait_for_the_end_of_the_feed(daemon: Daemon, outbo
 def test_long_failures_do_not_wait_for_many(daemon: Daemon, outbox: Outbox, text: str) -> None:
     outbox.begin(7, 0)
     for item in range(100):
-        outbox.fail(failure(item, **{text: "x" * (BATCH_BYTES // 10)}))
+        outbox.fail(failure(item, **{text: "x" * (BATCH_BYTES // 8)}))
     counts = [len(told.failures) for told in daemon.sent]
-    assert set(counts) == {11}, "the first that is over the limit goes along, and counting begins anew"
+    assert set(counts) == {9}, "the first that is over the limit goes along, and counting begins anew"
 
 
 # ── The flusher ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -147,10 +159,18 @@ def test_long_failures_do_not_wait_for_many(daemon: Daemon, outbox: Outbox, text
 class Asleep(threading.Event):
     """What the flusher waits on where there is nothing to do; says that it does."""
 
-    waiting: threading.Event
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting = threading.Event()
+        self.before_clear = lambda: None
+
+    def clear(self) -> None:
+        self.before_clear()
+        super().clear()
 
     def wait(self, timeout: float | None = None) -> bool:
-        self.waiting.set()
+        if not self.is_set():
+            self.waiting.set()
         return super().wait(timeout)
 
 
@@ -160,11 +180,12 @@ def flusher(daemon: Daemon, outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> 
     before = set(threading.enumerate())
     outbox.start()
     (thread,) = set(threading.enumerate()) - before
+    assert thread.daemon, "it keeps no worker from ending"
     yield thread
     daemon.gone = True
     outbox.begin(99, 0)
     outbox.entries.append(b"x")
-    thread.join(10)
+    thread.join(2)
     assert not thread.is_alive(), "it ends when the daemon has gone"
 
 
@@ -173,45 +194,67 @@ def test_what_is_finished_does_not_wait_for_a_long_item_behind_it(daemon: Daemon
     outbox.begin(7, 0)
     for item in range(3):
         outbox.entries.append(b"a")
-        wait_until(lambda item=item: len(daemon.sent) > item, 10, "an outcome to be sent")
+        wait_until(lambda item=item: len(daemon.sent) > item, 2, "an outcome to be sent")
     assert [values_of(told) for told in daemon.sent] == [[(item, item + 1, [b"a"])] for item in range(3)]
 
 
-def test_where_batches_leave_often_the_flusher_sends_none(
+def test_where_batches_leave_often_the_flusher_sends_none_and_seldom_looks(
     daemon: Daemon, outbox: Outbox, flusher: threading.Thread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert flusher.is_alive()
-    looks = 0
+    looks = sleeps = 0
 
     def now() -> float:
         nonlocal looks
         looks += threading.current_thread() is flusher
         return 1000.0
 
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=now, sleep=time.sleep))
-    outbox.begin(7, 0)
-    outbox.entries.append(b"a")
-    seen = looks
-    wait_until(lambda: looks > seen + 5, 10, "the flusher to look")
-    assert daemon.sent == []
-    assert outbox.sent_at == 1000.0
-    monkeypatch.undo()
+    def sleep(for_s: float) -> None:
+        nonlocal sleeps
+        sleeps += 1
+        time.sleep(for_s)
 
-
-def test_an_idle_flusher_sleeps_until_the_next_feed(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    Asleep.waiting = threading.Event()
-    monkeypatch.setattr(module, "BATCH_AGE_S", 0.002)
     with monkeypatch.context() as patched:
-        patched.setattr(module.threading, "Event", Asleep)
+        patched.setattr(module, "time", SimpleNamespace(monotonic=now, sleep=sleep))
+        outbox.begin(7, 0)
+        outbox.entries.append(b"a")
+        wait_until(lambda: looks > 5, 2, "the flusher to look")
+        assert sleeps >= looks - 1
+        assert daemon.sent == []
+
+
+@pytest.fixture
+def asleep(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Outbox, Asleep]]:
+    """An outbox whose flusher has gone to sleep."""
+    monkeypatch.setattr(module, "BATCH_AGE_S", 0.002)
+    event = Asleep()
+    with monkeypatch.context() as patched:
+        patched.setattr(module.threading, "Event", lambda: event)
         outbox = Outbox(daemon.take)
     outbox.start()
-    for feed in range(2):
-        outbox.begin(feed, 0)
-        outbox.end(0, 0.0)
-        assert Asleep.waiting.wait(10)
-        Asleep.waiting.clear()
-    outbox.begin(7, 0)
-    outbox.entries.append(b"a")
-    wait_until(lambda: daemon.sent[-1].feed == 7, 10, "an outcome to be sent")
+    assert event.waiting.wait(2)
+    yield outbox, event
     daemon.gone = True
+    outbox.begin(99, 0)
     outbox.entries.append(b"a")
+
+
+def test_an_idle_flusher_sleeps_until_the_next_feed(daemon: Daemon, asleep: tuple[Outbox, Asleep]) -> None:
+    outbox, event = asleep
+    for feed in range(2):
+        event.waiting.clear()
+        outbox.begin(feed, 0)
+        outbox.entries.append(b"a")
+        wait_until(lambda feed=feed: daemon.sent and daemon.sent[-1].feed == feed, 2, "an outcome to be sent")
+        outbox.end(1, 0.0)
+        assert event.waiting.wait(2)
+
+
+def test_a_feed_that_begins_while_the_flusher_falls_asleep_keeps_it_awake(
+    daemon: Daemon, asleep: tuple[Outbox, Asleep]
+) -> None:
+    outbox, event = asleep
+    event.before_clear = lambda: outbox.begin(7, 0)
+    outbox.begin(6, 0)
+    outbox.end(0, 0.0)
+    outbox.entries.append(b"a")
+    wait_until(lambda: daemon.sent[-1].feed == 7, 2, "an outcome to be sent")
