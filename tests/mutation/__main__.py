@@ -30,6 +30,7 @@ JUDGED = (
     "node/limits.py",
     "node/outbox.py",
     "node/worker_link.py",
+    "node/task_failures.py",
 )
 """Where each survivor has been looked at."""
 MORE_TESTS = {
@@ -41,6 +42,7 @@ MORE_TESTS = {
     "node/limits.py": ("tests/unit/node/test_limits.py",),
     "node/outbox.py": ("tests/unit/node/test_outbox.py",),
     "node/worker_link.py": ("tests/unit/node/test_worker_link.py",),
+    "node/task_failures.py": ("tests/unit/node/test_task_failures.py",),
 }
 """Of modules that the core's tests hardly touch."""
 
