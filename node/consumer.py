@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -22,6 +23,9 @@ log = structlog.get_logger()
 RETRY_MIN_S = 0.2
 RETRY_MAX_S = 5.0
 """Between two tries to consume: the scheduler declares the queue, and may be a while."""
+
+_GENERATIONS = itertools.count(1)
+"""Of channels, of all consumers in this process: a tag of one that was replaced means nothing to the next one."""
 
 
 class Consumer:
@@ -102,7 +106,7 @@ class Consumer:
         """See on_blocked."""
 
     def _drop_channel(self) -> None:
-        self._generation += 1
+        self._generation = next(_GENERATIONS)
         self._channel = None
         if self._timer is not None:
             self._timer.cancel()
@@ -110,7 +114,7 @@ class Consumer:
 
     def _open_channel(self) -> None:
         self._timer = None
-        self._generation += 1
+        self._generation = next(_GENERATIONS)
         if self._connection is not None and self._connection.is_open:
             self._connection.channel(on_open_callback=partial(self._on_channel_open, self._generation))
 

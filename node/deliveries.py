@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from windrow.common.blocks import check_block
 from windrow.common.errors import MalformedMessage, ProtocolMismatch
 from windrow.common.keys import chunk_is_signed
-from windrow.common.limits import CHUNK_ITEMS_MAX, PROTOCOL_VERSION
+from windrow.common.limits import PROTOCOL_VERSION
 from windrow.common.messages import CHUNKS, Chunk
 from windrow.common.words import Fence, NodeId
+from windrow.node.chunks import check_chunk
+
+_SHOWN_CHARS = 64
+"""Of what stands in a header that is refused."""
 
 
 class DeliveryTag(NamedTuple):
@@ -40,32 +43,36 @@ def check_delivery(delivery: Delivery, *, cluster: str, node: NodeId, keys: dict
     headers = delivery.headers
     version = headers.get("windrow-version", "")
     if version != str(PROTOCOL_VERSION):
-        raise MalformedMessage(f"a chunk message of protocol version {version[:16]!r}; this node: {PROTOCOL_VERSION}")
+        raise MalformedMessage(f"a chunk message of protocol version {_shown(version)}; this node: {PROTOCOL_VERSION}")
     for name, wanted in (("windrow-cluster", cluster), ("windrow-node", node)):
         if headers.get(name) != wanted:
-            raise MalformedMessage(f"the chunk message is for {name} {headers.get(name, '')[:64]!r}, not {wanted!r}")
+            raise MalformedMessage(f"the chunk message is for {name} {_shown(headers.get(name, ''))}, not {wanted!r}")
     fence = delivery.fence
     if fence is None:
-        raise MalformedMessage(f"the chunk message names no fence: {headers.get('windrow-fence', '')[:64]!r}")
+        raise MalformedMessage(f"the chunk message names no fence: {_shown(headers.get('windrow-fence', ''))}")
     key_id = headers.get("windrow-key-id", "")
     key = next((key for known, key in keys.items() if str(known) == key_id), None)
     if key is None:
-        raise MalformedMessage(f"the chunk message is signed with key {key_id[:16]!r}, which this node does not have")
+        raise MalformedMessage(f"the chunk message is signed with key {_shown(key_id)}, which this node does not have")
     if not chunk_is_signed(key, cluster, node, fence, delivery.body, headers.get("windrow-signature", "")):
         raise MalformedMessage(f"the signature of the chunk message for fence {fence} is wrong")
     chunk = read_chunk(delivery.body, cluster=cluster, node=node)
     for name, said, meant in (
         ("fence", str(chunk.fence), str(fence)),
-        ("job", chunk.job, headers.get("windrow-job")),
-        ("task", chunk.task, headers.get("windrow-task")),
+        ("job", chunk.job, headers.get("windrow-job", "")),
+        ("task", chunk.task, headers.get("windrow-task", "")),
     ):
         if said != meant:
-            raise MalformedMessage(f"the chunk message says {name} {said!r} inside and {str(meant)[:64]!r} outside")
+            raise MalformedMessage(f"the chunk message says {name} {said!r} inside and {_shown(meant)} outside")
     return chunk
 
 
+def _shown(text: str) -> str:
+    return repr(text[:_SHOWN_CHARS])
+
+
 def read_chunk(body: bytes, *, cluster: str, node: NodeId) -> Chunk:
-    """The chunk in these bytes (`local:` gets them on the control channel); MalformedMessage where it is off."""
+    """The chunk in these bytes; MalformedMessage where it is another's, or does not add up."""
     try:
         chunk = CHUNKS.decode(body)
     except ProtocolMismatch as error:
@@ -74,15 +81,5 @@ def read_chunk(body: bytes, *, cluster: str, node: NodeId) -> Chunk:
         raise MalformedMessage(
             f"the chunk is for node {chunk.node!r} of {chunk.cluster!r}, not {node!r} of {cluster!r}"
         )
-    if not 0 < chunk.stop - chunk.start <= CHUNK_ITEMS_MAX:
-        raise MalformedMessage(f"the chunk covers [{chunk.start}, {chunk.stop}): 1 to {CHUNK_ITEMS_MAX} items")
-    if chunk.numbers is None:
-        at = chunk.start
-        for part in chunk.inputs:
-            if part.start != at or part.stop > chunk.stop:
-                raise MalformedMessage(f"the inputs of the chunk do not tile [{chunk.start}, {chunk.stop}) at {at}")
-            check_block(part.block, part.stop - part.start)
-            at = part.stop
-        if at != chunk.stop:
-            raise MalformedMessage(f"the inputs of the chunk end at {at}, not at {chunk.stop}")
+    check_chunk(chunk)
     return chunk

@@ -74,7 +74,7 @@ class Pace:
         if items < 1:
             return
         item_s = max(elapsed_s / items, _ITEM_S_MIN)
-        mean_s, most = self._jobs.pop(job, (item_s, 0))
+        mean_s, most = self._jobs.pop(job, (item_s, items))
         self._jobs[job] = (mean_s + _WEIGHT * (item_s - mean_s), max(items, most))
         if len(self._jobs) > _JOBS_MAX:
             self._jobs.popitem(last=False)
@@ -93,14 +93,17 @@ class Pace:
 
 
 def plan_feeds(
-    slots: Sequence[SlotView], chunks: Iterable[ChunkView], pace: Pace, feed_s: float
+    slots: Sequence[SlotView], chunks: Iterable[ChunkView], pace: Pace, feed_s: float, *, starting: int = 0
 ) -> list[FeedOrder | ReplaceOrder]:
-    """What to do now. Idle slots come first, then those that would soon idle; chunks in order of arrival."""
+    """What to do now. Idle slots come first, then those that would soon idle; chunks in order of arrival.
+
+    `starting`: workers on their way, each of them fresh. A suspect item that no fresh one can take yet waits for one of
+    these, or each slot that idles meanwhile would be replaced for the same item.
+    """
     orders: list[FeedOrder | ReplaceOrder] = []
     idle = [slot for slot in slots if slot.outstanding == 0]
     ahead = [slot for slot in slots if slot.outstanding == 1]
-    waiting = [slot for slot in slots if slot.outstanding > 1]
-    reserved_max = max(1, len(slots) // 2)
+    reserved_max = max(1, (len(slots) + starting) // 2)
     reserved = 0
     for chunk in chunks:
         if not idle and not ahead:
@@ -108,7 +111,8 @@ def plan_feeds(
         if chunk.alone:
             if reserved < reserved_max:
                 reserved += 1
-                _serve_alone(chunk, idle, ahead, waiting, orders)
+                if _serve_alone(chunk, idle, ahead, orders, starting=starting > 0):
+                    starting -= 1
             continue
         left = chunk.unfed
         while left and idle:
@@ -129,27 +133,29 @@ def _serve_alone(
     chunk: ChunkView,
     idle: list[SlotView],
     ahead: list[SlotView],
-    waiting: list[SlotView],
     orders: list[FeedOrder | ReplaceOrder],
-) -> None:
-    """Give a suspect item a fresh worker, or keep work from one slot until it is idle and can be replaced."""
-    for slot in idle:
-        if slot.fresh:
-            idle.remove(slot)
-            orders.append(FeedOrder(slot.number, chunk.fence, 1))
-            return
-    if idle:
+    *,
+    starting: bool,
+) -> bool:
+    """Give a suspect item a fresh worker, or keep work from one slot until it is idle and can be replaced. Whether it
+    waits for a worker that is starting."""
+    fresh = next((slot for slot in idle if slot.fresh), None)
+    if fresh is not None:
+        idle.remove(fresh)
+        orders.append(FeedOrder(fresh.number, chunk.fence, 1))
+    elif starting:
+        return True
+    elif idle:
         orders.append(ReplaceOrder(idle.pop(0).number))
-    elif ahead:
+    else:
         ahead.pop(0)
-    elif waiting:
-        waiting.pop(0)
+    return False
 
 
 def _share(chunk: ChunkView, left: int, idle: int, pace: Pace, feed_s: float) -> int:
     """A feed's worth, or less where the rest is to be shared by the idle slots."""
     full = pace.items_for(chunk.job, feed_s)
     item_s = pace.find_item_s(chunk.job)
-    if item_s is None or idle < 2:
+    if item_s is None:
         return full
     return min(full, max(math.ceil(left / idle), math.ceil(_SHARE_S / item_s)))

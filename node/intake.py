@@ -11,7 +11,7 @@ from windrow.common.errors import BrokerUnreachable, MalformedMessage
 from windrow.common.limits import FENCES_PER_NODE_MAX
 from windrow.common.messages import Chunk, NodeWelcome
 from windrow.common.words import NodeId
-from windrow.node.chunks import Taken, check_chunk
+from windrow.node.chunks import Taken
 from windrow.node.ports import CheckDelivery, Consumer, Delivery, OpenConsumer, check_delivery, open_consumer
 
 log = structlog.get_logger()
@@ -43,11 +43,11 @@ class Intake:
         self._opener = opener
         self._check = check
         self._consumer: Consumer | None = None
-        self._cluster = ""
-        self._queue = ""
+        self._cluster: str
+        self._queue: str
         self._keys: dict[int, bytes] = {}
-        self._heard = time.monotonic()
-        self._rebuilds = 0
+        self._heard: float
+        self._rebuilds: int
 
     @property
     def refused(self) -> int:
@@ -57,8 +57,7 @@ class Intake:
     async def follow(self, welcome: NodeWelcome) -> None:
         """Consume as the scheduler says; the key before the present one stays valid. BrokerUnreachable: no URL."""
         self._cluster = welcome.cluster
-        last = max(self._keys, default=welcome.key_id)
-        self._keys = {key: value for key, value in self._keys.items() if key == last} | {welcome.key_id: welcome.key}
+        self._keep_key(welcome.key_id, welcome.key)
         if welcome.dispatch != "amqp":
             await self.stop()
             return
@@ -71,8 +70,16 @@ class Intake:
                 "use --amqp or WINDROW_AMQP_URL"
             )
         self._queue = welcome.queue
+        self._heard = time.monotonic()
+        self._rebuilds = 0
         self._consumer = self._opener(self._url, welcome.queue, FENCES_PER_NODE_MAX, self._on_delivery, self._on_change)
         await self._consumer.start()
+
+    def _keep_key(self, key_id: int, key: bytes) -> None:
+        """As the present one, and none but the one before it."""
+        # A scheduler gives the same one again at each hello: that is no change of keys.
+        before = [known for known in self._keys if known != key_id][-1:]
+        self._keys = {known: self._keys[known] for known in before} | {key_id: key}
 
     def ack(self, tags: list[object]) -> None:
         """The leases of these deliveries are durable."""
@@ -82,8 +89,10 @@ class Intake:
 
     async def watch(self, placed: int, *, free: bool) -> bool:
         """Chunks are said to be placed here: build the connection anew if none arrives. False: that did not help."""
+        if self._consumer is None:
+            return True
         now = time.monotonic()
-        if self._consumer is None or not placed or not free:
+        if not placed or not free:
             self._heard = now
             return True
         if now - self._heard < STALLED_S:
@@ -120,7 +129,6 @@ class Intake:
         self._rebuilds = 0
         try:
             chunk = self._check(delivery, self._cluster, self._node, self._keys)
-            check_chunk(chunk)
         except MalformedMessage as error:
             log.error("a message in the node queue is refused", action="delivery_refused", detail=str(error))
             consumer.reject(delivery.tag)

@@ -34,7 +34,8 @@ class Limits:
         self._book = book
         self._measure = measure
         self._timer: asyncio.TimerHandle | None = None
-        self._due = math.inf
+        self._due: float
+        """Of the timer."""
         self._memory_due = 0.0
 
     # ── Time ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -69,8 +70,10 @@ class Limits:
     def _check_time(self, slot: int, now: float) -> float:
         """When the item at work in the slot is over its time; it is ended where it is."""
         executing = self._pool.find_executing(slot)
-        chunk = None if executing is None else self._book.find_chunk(executing.feed)
-        if executing is None or chunk is None or chunk.timeout_s is None:
+        if executing is None:
+            return math.inf
+        chunk = self._book.find_chunk(executing.feed)
+        if chunk is None or chunk.timeout_s is None:
             return math.inf
         if now - executing.since < chunk.timeout_s:
             return executing.since + chunk.timeout_s

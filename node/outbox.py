@@ -28,14 +28,14 @@ class Outbox:
     def __init__(self, send: Callable[[object], None]) -> None:
         self.entries: list[bytes] = []
         self.busy_s = 0.0
-        self.sent_at = 0.0
+        self.sent_at: float
         """When the last batch left, or the feed began."""
         self._send = send
         self._lock = threading.Lock()
         self._awake = threading.Event()
-        self._feed = 0
-        self._first = 0
-        self._next = 0
+        self._feed: int
+        self._first: int
+        self._next: int
         self._told_busy_s = 0.0
         self._runs: list[ValueRun] = []
         self._failures: list[ItemFailure] = []
@@ -50,7 +50,6 @@ class Outbox:
         """The next outcomes belong to this feed."""
         with self._lock:
             self._feed, self._first, self._next = feed, first, first
-            self.busy_s = self._told_busy_s = 0.0
             self.sent_at = time.monotonic()
             self._active = True
         if not self._awake.is_set():
@@ -62,7 +61,7 @@ class Outbox:
             self._close_run()
             self._failures.append(failure)
             self._next = failure.item + 1
-            self._failure_bytes += len(failure.message) + len(failure.traceback)
+            self._failure_bytes += len(failure.message) + len(failure.traceback) + len(failure.log)
             full = len(self._runs) + len(self._failures) >= _BATCH_PARTS_MAX or self._failure_bytes > BATCH_BYTES
         if full:
             self.flush()

@@ -23,6 +23,8 @@ log = structlog.get_logger()
 
 _RETRY_S_MIN = 0.5
 _RETRY_S_MAX = 30.0
+_START_S_MAX = 30.0
+"""A worker that takes longer to import its tasks is not waited for where another could be started."""
 
 
 class PoolListener(Protocol):
@@ -51,6 +53,8 @@ class _Slot:
     killed: bool = False
     verdict: Verdict | None = None
     stopping: bool = False
+    since: float = 0.0
+    """When its worker was started."""
     feeds: list[int] = field(default_factory=list[int])
     task: str = ""
     retry_s: float = _RETRY_S_MIN
@@ -94,6 +98,12 @@ class WorkerPool:
             for slot in self._slots
             if slot.ready and not (slot.killed or slot.stopping or slot.alone or slot.worn)
         ]
+
+    @property
+    def starting(self) -> int:
+        """How many workers will be ready soon; where one cannot be started, the slot has none."""
+        late = asyncio.get_running_loop().time() - _START_S_MAX
+        return sum(slot.worker is not None and slot.state == "starting" and slot.since > late for slot in self._slots)
 
     def tasks_of(self, slot_number: int) -> frozenset[str]:
         """Names of the tasks that the slot's worker can run; none before it has said so."""
@@ -206,6 +216,7 @@ class WorkerPool:
         slot.executed = 0
         slot.fresh = True
         slot.feeds = []
+        slot.since = asyncio.get_running_loop().time()
         made: WorkerProcess | None = None
         try:
             made = WorkerProcess(slot.number, self._url, partial(self._on_message, slot), partial(self._on_end, slot))

@@ -42,7 +42,7 @@ class Consumer(Protocol):
 OpenConsumer = Callable[[str, str, int, Callable[[Delivery], None], Callable[..., None]], Consumer]
 """URL, queue, prefetch, on_delivery, on_change."""
 CheckDelivery = Callable[[Delivery, str, NodeId, Mapping[int, bytes]], Chunk]
-"""Delivery, cluster, node, keys by id; MalformedMessage for what is not for this node."""
+"""Delivery, cluster, node, keys by id; MalformedMessage for what is not for this node, or does not add up."""
 
 
 def open_consumer(
@@ -55,7 +55,7 @@ def open_consumer(
 
 
 def check_delivery(delivery: Delivery, cluster: str, node: NodeId, keys: Mapping[int, bytes]) -> Chunk:
-    """The chunk in a delivery; MalformedMessage for what is not signed for this node."""
+    """The chunk in a delivery; MalformedMessage for what is not signed for this node, or does not add up."""
     deliveries: Any = importlib.import_module("windrow.node.deliveries")
     chunk: Chunk = deliveries.check_delivery(delivery, cluster=cluster, node=node, keys=keys)
     return chunk

@@ -3,7 +3,7 @@
 Written to the page cache and never fsynced: it outlives the daemon's process, not the machine. A machine that goes
 down loses its leases with it, so its items run again; an fsync for each batch would guard against nothing more.
 
-A segment file is MAGIC, then records of u32 length, u32 CRC-32 and payload; the first record is the name of the boot.
+A segment file is MAGIC, then records of u32 length, u32 check and payload; the first record is the name of the boot.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ log = structlog.get_logger()
 MAGIC = b"WINDROW spool 0\n"
 _HEAD = struct.Struct("<II")
 _SEGMENT_BYTES = 16 << 20
+_SEGMENTS_MIN = 8
+"""So many at least make up a full spool: what is settled goes a segment at a time."""
+_NO_CHECK = 0xFFFF_FFFF
 
 
 class Spooled(NamedTuple):
@@ -42,21 +45,21 @@ class Spool:
         self._folder = folder
         self._boot = boot
         self._bytes_max = bytes_max
-        self._segment_bytes = max(1, min(_SEGMENT_BYTES, bytes_max // 8))
+        self._segment_bytes = min(_SEGMENT_BYTES, bytes_max // _SEGMENTS_MIN)
         self._broken = False
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._old = sorted(folder.glob("*.spool"))
+            self._old_bytes = sum(path.stat().st_size for path in self._old)
+            taken = [path.stem for path in (*self._old, *folder.glob("*.refused"))]
         except OSError as error:
             raise ConfigError(f"the spool folder {folder} cannot be used: {error.strerror}") from None
         self._bytes: dict[int, int] = {}
         self._open: dict[int, int] = {}
         """Records not settled, by segment."""
-        self._old_bytes = sum(path.stat().st_size for path in self._old)
-        self._segment = int(self._old[-1].stem) if self._old and self._old[-1].stem.isdecimal() else 0
-        self._fd = -1
-        self._head_bytes = 0
-        """Of the current segment: what stands before its first record."""
+        self._segment = max((int(stem) for stem in taken if stem.isdecimal()), default=0)
+        self._fd: int | None = None
+        """Of the current segment; None: the next record begins another."""
 
     @property
     def size_bytes(self) -> int:
@@ -84,9 +87,9 @@ class Spool:
     def append(self, payload: bytes) -> int:
         """Keep the payload; the number is for `settle`. A disk that fails stops new work, not this daemon."""
         try:
-            if self._fd < 0 or self._bytes[self._segment] >= self._segment_bytes:
+            if self._fd is None or self._bytes[self._segment] >= self._segment_bytes:
                 self._begin_segment()
-            self._write(payload)
+            self._write(_record(payload))
         except OSError as error:
             if not self._broken:
                 log.error(
@@ -94,7 +97,8 @@ class Spool:
                     action="spool_failed", folder=str(self._folder), detail=error.strerror,
                 )  # fmt: skip
             self._broken = True
-            self._bytes.setdefault(self._segment, 0)
+            # Half a record may stand at its end, or it may have no head: what comes next must not follow that.
+            self._close_segment()
         self._open[self._segment] = self._open.get(self._segment, 0) + 1
         return self._segment
 
@@ -104,7 +108,7 @@ class Spool:
         if self._open[segment]:
             return
         del self._open[segment]
-        if segment != self._segment or self._broken or not self._empty_segment():
+        if segment != self._segment or not self._empty_segment():
             self._drop(segment)
         if not self._open:
             self._broken = False
@@ -117,18 +121,18 @@ class Spool:
 
     def _empty_segment(self) -> bool:
         """Back to its head: a file made and removed for each report costs more than all else here. False: it failed."""
-        if self._fd < 0:
+        if self._fd is None:
             return False
+        head = self._head()
         try:
-            os.ftruncate(self._fd, self._head_bytes)
+            os.ftruncate(self._fd, len(head))
         except OSError:
+            self._close_segment()
             return False
-        self._bytes[self._segment] = self._head_bytes
+        self._bytes[self._segment] = len(head)
         return True
 
     def _drop(self, segment: int) -> None:
-        if segment == self._segment:
-            self._close_segment()
         del self._bytes[segment]
         with contextlib.suppress(OSError):
             self._path(segment).unlink()
@@ -138,35 +142,27 @@ class Spool:
 
     def _begin_segment(self) -> None:
         self._close_segment()
-        fd = os.open(
-            self._path(self._segment + 1), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
-        )
         self._segment += 1
-        self._fd = fd
         self._bytes[self._segment] = 0
-        self._write_bytes(MAGIC)
-        self._write(self._boot.encode())
-        self._head_bytes = self._bytes[self._segment]
+        path = self._path(self._segment)
+        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._write(self._head())
 
-    def _write(self, payload: bytes) -> None:
-        self._write_bytes(_HEAD.pack(len(payload), zlib.crc32(payload)) + payload)
+    def _head(self) -> bytes:
+        """What stands in each segment before its first record."""
+        return MAGIC + _record(self._boot.encode())
 
-    def _write_bytes(self, data: bytes) -> None:
-        """All of it or nothing: after a partial write the next record must not follow half a one."""
-        written = 0
-        try:
-            while written < len(data):
-                written += os.write(self._fd, memoryview(data)[written:])
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._fd, self._bytes[self._segment])
-            raise
-        self._bytes[self._segment] += written
+    def _write(self, data: bytes) -> None:
+        assert self._fd is not None
+        left = memoryview(data)
+        while left:
+            left = left[os.write(self._fd, left) :]
+        self._bytes[self._segment] += len(data)
 
     def _close_segment(self) -> None:
-        if self._fd >= 0:
+        if self._fd is not None:
             os.close(self._fd)
-            self._fd = -1
+            self._fd = None
 
     def _remove_old(self, remove: Callable[[Path], object]) -> None:
         for path in self._old:
@@ -199,6 +195,15 @@ def _read_segment(path: Path) -> Iterator[Spooled]:
         log.error("a spool file cannot be read", action="spool_failed", file=str(path), detail=error.strerror)
 
 
+def _record(payload: bytes) -> bytes:
+    return _HEAD.pack(len(payload), _check(payload)) + payload
+
+
+def _check(payload: bytes) -> int:
+    """CRC-32, and never 0: where a machine lost its power zeros may stand in place of records, and are none."""
+    return zlib.crc32(payload) or _NO_CHECK
+
+
 def _read_record(file: BinaryIO) -> bytes | None:
     """The next record's payload; None at the end, or where what follows is none."""
     head = file.read(_HEAD.size)
@@ -208,4 +213,4 @@ def _read_record(file: BinaryIO) -> bytes | None:
     if length > MESSAGE_BYTES_MAX:
         return None
     payload = file.read(length)
-    return payload if len(payload) == length and zlib.crc32(payload) == check else None
+    return payload if _check(payload) == check else None

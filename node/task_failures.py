@@ -15,6 +15,8 @@ from windrow.common.words import FailureKind
 
 _BASES_MAX = 64
 _AFTER_S_MAX = 366 * 86400.0
+_LEFT_OUT_CHARS = 64
+"""More than the words take that stand in place of what is left out."""
 _OWN_FILES = frozenset(str(Path(__file__).with_name(name)) for name in ("worker.py", "soft_limit.py"))
 
 _KINDS = (
@@ -66,9 +68,7 @@ def too_large(index: int, length: int, limit: int) -> ItemFailure:
 
 def unreadable(index: int) -> ItemFailure:
     """The item's arguments are damaged."""
-    return ItemFailure(
-        index, FailureKind.ITEM, "ValueError", "the item cannot be read: it is not message data"
-    )  # fmt: skip
+    return ItemFailure(index, FailureKind.ITEM, "ValueError", "the item cannot be read: it is not message data")
 
 
 def unknown_task(index: int, name: str) -> ItemFailure:
@@ -83,10 +83,13 @@ def find_bases(kind: type) -> tuple[str, ...]:
 
 def cut_text(text: str) -> str:
     """At most TEXT_CHARS_MAX characters: the middle of a long text says least."""
-    if len(text) > TEXT_CHARS_MAX:
-        half = TEXT_CHARS_MAX // 2 - 32
-        text = f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"
-    return _clean(text)
+    # Before it is measured: what is written out grows to six times its length, and a message with more than it may
+    # have is taken for nonsense.
+    text = _clean(text)
+    if len(text) <= TEXT_CHARS_MAX:
+        return text
+    half = (TEXT_CHARS_MAX - _LEFT_OUT_CHARS) // 2
+    return f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"
 
 
 def _from_task(trace: TracebackType | None) -> TracebackType | None:
@@ -99,9 +102,11 @@ def _from_task(trace: TracebackType | None) -> TracebackType | None:
 def _find_after_s(error: BaseException) -> float | None:
     """When the task wants to be tried again. Users write `after`: what is no time is passed over, not fatal."""
     after: object = error.after if isinstance(error, Retry) else None
-    if isinstance(after, bool) or not isinstance(after, int | float) or math.isnan(after):
+    if isinstance(after, bool) or not isinstance(after, int | float):
         return None
-    return float(min(max(after, 0.0), _AFTER_S_MAX))
+    # Cut first: there are whole numbers that no float can hold.
+    after_s = float(min(max(after, 0.0), _AFTER_S_MAX))
+    return None if math.isnan(after_s) else after_s
 
 
 def _name(kind: type) -> str:

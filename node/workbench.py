@@ -158,7 +158,8 @@ class Workbench:
             self._feed_slots(views, tasks)
 
     def _feed_slots(self, views: list[SlotView], tasks: frozenset[str]) -> None:
-        for order in plan_feeds(views, self.book.ready(tasks), self._pace, self._feed_s):
+        starting = self.pool.starting
+        for order in plan_feeds(views, self.book.ready(tasks), self._pace, self._feed_s, starting=starting):
             if isinstance(order, FeedOrder):
                 # A chunk in several pieces may give fewer items than were ordered; the rest goes the next time.
                 feed = self.book.cut_feed(order.fence, order.count)

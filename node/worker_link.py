@@ -104,8 +104,7 @@ class FrameBuffer:
                 break
             found.append(bytes(memoryview(buffer)[at + _HEAD.size : end]))
             at = end
-        if at:
-            del buffer[:at]
+        del buffer[:at]
         return found
 
 

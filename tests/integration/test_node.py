@@ -211,6 +211,29 @@ def test_a_crash_blames_the_executing_item_only(scheduler: FakeScheduler, task: 
     wait_for(lambda: [r for r in scheduler.reports if r.load and r.load.workers_lost == 1], "the loss to be told")
 
 
+def test_slots_that_idle_while_a_suspects_fresh_worker_starts_keep_theirs(
+    node: NodeProcess, scheduler: FakeScheduler, folder: Path
+) -> None:
+    def occupy(first: int) -> Chunk:
+        chunk = number_chunk("mytasks:waits", first, first + 2)
+        scheduler.put(chunk)
+        wait_for(lambda: all((folder / f"started-{x}").exists() for x in (first, first + 1)), "both slots at work")
+        return chunk
+
+    busy = occupy(10)
+    before = set(children_of(node.process.pid))
+    alone = number_chunk("mytasks:pid", 50, 51, alone=True)
+    scheduler.put(alone)
+    wait_for(lambda: alone.fence in scheduler.reports[-1].holds, "the suspect to be held")
+    for x in (10, 11):
+        (folder / f"go-{x}").touch()
+    scheduler.wait_accounted(busy)
+    scheduler.wait_accounted(alone)
+    occupy(20)
+    wait_for(lambda: not before <= set(children_of(node.process.pid)), "a worker to be replaced")
+    assert before & set(children_of(node.process.pid))
+
+
 def test_a_worker_that_cannot_import_a_task_any_more_fails_none_of_its_items(
     scheduler: FakeScheduler, node: NodeProcess, folder: Path
 ) -> None:

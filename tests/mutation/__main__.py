@@ -20,13 +20,35 @@ from tests.mutation.operators import Mutant, find_mutants
 
 TESTS = ("tests/unit/core", "tests/unit/common/test_ranges.py")
 SLOW_TESTS = ("tests/unit/test_core_property.py",)
-JUDGED = ("common/ranges.py", "node/chunks.py", "node/remembered.py", "node/workbench.py", "scheduler/core")
+JUDGED = (
+    "common/ranges.py",
+    "node/chunks.py",
+    "node/deliveries.py",
+    "node/feeding.py",
+    "node/intake.py",
+    "node/limits.py",
+    "node/outbox.py",
+    "node/remembered.py",
+    "node/spool.py",
+    "node/task_failures.py",
+    "node/workbench.py",
+    "node/worker_link.py",
+    "scheduler/core",
+)
 """Where each survivor has been looked at."""
 MORE_TESTS = {
     "common/codec.py": ("tests/unit/common", "tests/unit/test_fuzz.py"),
     "node/chunks.py": ("tests/unit/node/test_chunks.py",),
+    "node/deliveries.py": ("tests/unit/node/test_deliveries.py",),
+    "node/feeding.py": ("tests/unit/node/test_feeding.py",),
+    "node/intake.py": ("tests/unit/node/test_intake.py",),
+    "node/limits.py": ("tests/unit/node/test_limits.py",),
+    "node/outbox.py": ("tests/unit/node/test_outbox.py",),
     "node/remembered.py": ("tests/unit/node/test_remembered.py", "tests/unit/node/test_chunks.py"),
+    "node/spool.py": ("tests/unit/node/test_spool.py",),
+    "node/task_failures.py": ("tests/unit/node/test_task_failures.py",),
     "node/workbench.py": ("tests/unit/node/test_workbench.py",),
+    "node/worker_link.py": ("tests/unit/node/test_worker_link.py",),
 }
 """Of modules that the core's tests hardly touch."""
 

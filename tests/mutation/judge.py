@@ -16,6 +16,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -128,9 +129,11 @@ class Judge:
         for name in (*self._items, *(() if self._quick else (SIMULATION,))):
             seen.clear()
             began = time.process_time()
+            threading.settrace(on_call)  # Of threads that the test starts.
             sys.settrace(on_call)
             passed = self._run(name)
             sys.settrace(None)
+            threading.settrace(None)  # type: ignore[arg-type]
             if not passed:
                 os.write(writing, name.encode())
                 return 1

@@ -47,25 +47,40 @@ def test_two_keys_are_valid_while_they_are_changed() -> None:
 
 
 @pytest.mark.parametrize(
-    "changed",
+    ("changed", "why"),
     [
-        {"cluster": "c2"},
-        {"node": "n2"},
-        {"fence": "1.5"},
-        {"fence": "-1.5"},
-        {"fence": ""},
-        {"job": "another"},
-        {"task": "another"},
-        {"key_id": "2"},
-        {"key_id": "x"},
-        {"signature": ""},
-        {"signature": "0" * 64},
-        {"version": "1"},
+        ({"cluster": "c2"}, "is for windrow-cluster 'c2', not 'c1'"),
+        ({"node": "n2"}, "is for windrow-node 'n2', not 'n1'"),
+        ({"fence": "1.5"}, "the signature of the chunk message for fence 1.5 is wrong"),
+        ({"fence": "-1.5"}, "names no fence: '-1.5'"),
+        ({"fence": ""}, "names no fence: ''"),
+        ({"job": "another"}, "says job .* inside and 'another' outside"),
+        ({"task": "another"}, "says task .* inside and 'another' outside"),
+        ({"key_id": "2"}, "signed with key '2', which this node does not have"),
+        ({"key_id": "x"}, "signed with key 'x', which this node does not have"),
+        ({"signature": ""}, "the signature .* is wrong"),
+        ({"signature": "0" * 64}, "the signature .* is wrong"),
+        ({"version": "1"}, "of protocol version '1'"),
     ],
 )
-def test_a_changed_header_is_refused(changed: dict[str, str]) -> None:
-    with pytest.raises(MalformedMessage):
+def test_a_changed_header_is_refused(changed: dict[str, str], why: str) -> None:
+    with pytest.raises(MalformedMessage, match=why):
         check(with_headers(delivery_of(CHUNK), **changed))
+
+
+@pytest.mark.parametrize("name", ["version", "cluster", "node", "fence", "key_id", "job", "task", "signature"])
+def test_of_a_long_header_a_refusal_shows_the_beginning(name: str) -> None:
+    with pytest.raises(MalformedMessage) as refused:
+        check(with_headers(delivery_of(CHUNK), **{name: "x" * 10_000}))
+    assert len(str(refused.value)) < 200
+
+
+@pytest.mark.parametrize("name", ["job", "task"])
+def test_a_message_without_one_of_the_headers_is_refused(name: str) -> None:
+    delivery = delivery_of(CHUNK)
+    left = {key: value for key, value in delivery.headers.items() if key != f"windrow-{name}"}
+    with pytest.raises(MalformedMessage, match=f"says {name} .* inside and '' outside"):
+        check(replace(delivery, headers=left))
 
 
 def test_a_message_without_headers_is_refused() -> None:
@@ -91,7 +106,7 @@ def test_a_signed_body_for_another_fence_is_refused() -> None:
     other = replace(CHUNK, fence=Fence(1, 99))
     delivery = replace(delivery_of(CHUNK), body=CHUNKS.encode(other))
     signature = sign_chunk(KEYS[KEY_ID], CLUSTER, NODE, CHUNK.fence, delivery.body)
-    with pytest.raises(MalformedMessage, match="inside"):
+    with pytest.raises(MalformedMessage, match=r"says fence '1\.99' inside and"):
         check(with_headers(delivery, signature=signature))
 
 

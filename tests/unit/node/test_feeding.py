@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from windrow.common.words import Fence, JobId
 from windrow.node.feeding import GROWTH, ChunkView, FeedOrder, Pace, ReplaceOrder, SlotView, plan_feeds
 
@@ -45,6 +47,23 @@ def test_feeds_grow_step_by_step_to_the_measured_time() -> None:
     assert abs(sizes[-1] - 5000) <= 1
 
 
+def test_the_pace_follows_items_that_grow_longer() -> None:
+    pace = measured(1e-3, 100)
+    for _ in range(10):
+        pace.measured(JOB, 1, 0.1)
+    assert pace.find_item_s(JOB) == pytest.approx(0.1, rel=0.01)
+
+
+def test_a_feed_that_was_stopped_before_its_first_item_says_nothing_of_the_pace() -> None:
+    pace = Pace()
+    pace.measured(JOB, 0, 1.0)
+    assert pace.find_item_s(JOB) is None
+
+
+def test_an_item_that_takes_longer_than_a_feed_is_fed_by_itself() -> None:
+    assert plan_feeds([slot(0)], [chunk(1, 10)], measured(1.0), FEED_S) == [FeedOrder(0, Fence(1, 1), 1)]
+
+
 def test_an_idle_slot_is_served_before_a_busy_one_gets_a_second_feed() -> None:
     orders = plan_feeds([slot(0, 1), slot(1)], [chunk(1, 100_000)], measured(1e-6), FEED_S)
     assert [order.slot for order in orders] == [1, 0]
@@ -54,8 +73,16 @@ def test_no_slot_gets_a_third_feed() -> None:
     assert plan_feeds([slot(0, 2)], [chunk(1, 100_000)], measured(1e-6), FEED_S) == []
 
 
-def test_long_items_are_not_put_in_line_behind_one_another() -> None:
-    assert plan_feeds([slot(0, 1)], [chunk(1, 10)], measured(1.0, 1), FEED_S) == []
+@pytest.mark.parametrize(("item_s", "count"), [(FEED_S / 2.5, 2), (FEED_S / 2, 2), (FEED_S / 1.8, 0), (1.0, 0)])
+def test_long_items_are_not_put_in_line_behind_one_another(item_s: float, count: int) -> None:
+    """That is: where a feed has no room for two."""
+    orders = plan_feeds([slot(0, 1)], [chunk(1, 10)], measured(item_s, 1), FEED_S)
+    assert [order.count for order in orders if isinstance(order, FeedOrder)] == ([count] if count else [])
+
+
+def test_what_one_slot_gets_ahead_no_other_gets_too() -> None:
+    orders = plan_feeds([slot(0, 1), slot(1, 1)], [chunk(1, 10), chunk(2, 5)], measured(1e-6), FEED_S)
+    assert orders == [FeedOrder(0, Fence(1, 1), 10), FeedOrder(1, Fence(1, 2), 5)]
 
 
 def test_idle_slots_share_what_one_could_take_alone() -> None:
@@ -81,6 +108,43 @@ def test_a_suspect_goes_to_a_fresh_idle_worker() -> None:
 def test_without_a_fresh_worker_an_idle_one_is_replaced_for_the_suspect() -> None:
     orders = plan_feeds([slot(0)], [chunk(1, 1, alone=True), chunk(2, 5)], Pace(), FEED_S)
     assert orders == [ReplaceOrder(0)]
+
+
+def test_two_suspects_go_to_two_fresh_workers() -> None:
+    slots = [slot(n, fresh=True) for n in range(4)]
+    orders = plan_feeds(slots, [chunk(1, 1, alone=True), chunk(2, 1, alone=True)], Pace(), FEED_S)
+    assert orders == [FeedOrder(0, Fence(1, 1), 1), FeedOrder(1, Fence(1, 2), 1)]
+
+
+def test_a_suspect_waits_for_a_worker_that_is_starting_and_the_others_go_on() -> None:
+    chunks = [chunk(1, 1, alone=True), chunk(2, 1)]
+    assert plan_feeds([slot(0)], chunks, Pace(), FEED_S, starting=1) == [FeedOrder(0, Fence(1, 2), 1)]
+    orders = plan_feeds([slot(0, 1)], [chunk(1, 1, alone=True), chunk(2, 10)], measured(1e-6), FEED_S, starting=1)
+    assert orders == [FeedOrder(0, Fence(1, 2), 10)], "nor is work kept from a busy one"
+
+
+def test_a_suspect_that_a_fresh_worker_can_take_waits_for_none() -> None:
+    orders = plan_feeds([slot(0, fresh=True)], [chunk(1, 1, alone=True)], Pace(), FEED_S, starting=1)
+    assert orders == [FeedOrder(0, Fence(1, 1), 1)]
+
+
+def test_each_worker_that_is_starting_is_waited_for_by_one_suspect() -> None:
+    chunks = [chunk(1, 1, alone=True), chunk(2, 1, alone=True)]
+    slots = [slot(0), slot(1), slot(2)]
+    assert plan_feeds(slots, chunks, Pace(), FEED_S, starting=1) == [ReplaceOrder(0)]
+    assert plan_feeds(slots, chunks, Pace(), FEED_S, starting=2) == []
+    slots = [slot(0, fresh=True), slot(1), slot(2)]
+    assert plan_feeds(slots, chunks, Pace(), FEED_S, starting=1) == [FeedOrder(0, Fence(1, 1), 1)]
+
+
+def test_a_suspect_waits_where_every_slot_has_its_next_feed_already() -> None:
+    assert plan_feeds([slot(0, 2)], [chunk(1, 1, alone=True)], Pace(), FEED_S) == []
+
+
+def test_of_two_slots_suspects_get_one_and_other_work_the_other() -> None:
+    suspects = [chunk(n, 1, alone=True) for n in range(2)]
+    orders = plan_feeds([slot(0), slot(1)], [*suspects, chunk(9, 1)], Pace(), FEED_S)
+    assert orders == [ReplaceOrder(0), FeedOrder(1, Fence(1, 9), 1)]
 
 
 def test_a_busy_slot_is_kept_free_for_a_suspect_and_no_more_than_half_of_them() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from dataclasses import replace
 
 import pytest
 
@@ -27,11 +28,22 @@ def test_frames_are_put_together_from_any_pieces(step: int) -> None:
 def test_a_length_beyond_the_limit_is_refused_before_it_is_read() -> None:
     with pytest.raises(MalformedMessage, match="at most"):
         FrameBuffer().feed(struct.pack("<I", MESSAGE_BYTES_MAX + 1))
+    assert FrameBuffer().feed(struct.pack("<I", MESSAGE_BYTES_MAX)) == []
+
+
+def test_what_a_message_does_not_say_it_does_not_ask_for() -> None:
+    assert Setup((), ()) == Setup((), (), allow_commands=False)
+    feed = Feed(1, Fence(1, 2), JobId("j"), "t", 0, 5, None, (), 10)
+    assert feed == replace(feed, alone=False, one_by_one=False, attempts=(), timeout_s=None, soft_timeout_s=None)
+    told = FeedOutcomes(1, 5)
+    assert told == replace(told, values=(), failures=(), busy_s=0.0, elapsed_s=0.0, executed=0, ended=False)
 
 
 def test_the_worker_side_receives_and_sends_messages_until_the_link_is_closed() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
+        for end in (ours, theirs):
+            end.settimeout(10)
         side = WorkerSide(theirs)
         setup = Setup(("a",), ())
         feed = Feed(1, Fence(1, 2), JobId("j"), "t", 0, 5, None, (), 10)
