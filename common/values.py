@@ -107,9 +107,11 @@ def _plain_base(value: Any) -> Any:
     """Subclasses of plain types travel as the plain type (enums of str and int, named tuples, ordered dicts, paths)."""
     if isinstance(value, PurePath):
         return str(value)
+    if isinstance(value, str):
+        return str.__str__(value)  # `str(value)` of an enum with text values is the name of its member.
     if isinstance(value, bytearray | memoryview):
         return bytes(value)
-    kinds: tuple[Any, ...] = (str, int, float, dict, list, tuple, bytes)
+    kinds: tuple[Any, ...] = (int, float, dict, list, tuple, bytes)
     return next((kind(value) for kind in kinds if isinstance(value, kind)), None)
 
 

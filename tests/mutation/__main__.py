@@ -20,9 +20,18 @@ from tests.mutation.operators import Mutant, find_mutants
 
 TESTS = ("tests/unit/core", "tests/unit/common/test_ranges.py")
 SLOW_TESTS = ("tests/unit/test_core_property.py",)
-JUDGED = ("common/ranges.py", "scheduler/core")
+JUDGED = ("common/ranges.py", "common/blocks.py", "common/codec.py", "scheduler/core")
 """Where each survivor has been looked at."""
-MORE_TESTS = {"common/codec.py": ("tests/unit/common", "tests/unit/test_fuzz.py")}
+MORE_TESTS = {
+    "common/blocks.py": ("tests/unit/common/test_blocks.py",),
+    "common/codec.py": ("tests/unit/common/test_codec.py",),
+    "common/values.py": ("tests/unit/common/test_values.py",),
+    "windrow/client/streams.py": ("tests/unit/client/test_streams.py",),
+    "windrow/client/watches.py": ("tests/unit/client/test_watches.py",),
+    "windrow/client/outcomes.py": (),
+    "common/options.py": ("tests/unit/common/test_options.py",),
+    "common/keys.py": ("tests/unit/common/test_keys.py",),
+}
 """Of modules that the core's tests hardly touch."""
 
 
@@ -68,9 +77,12 @@ def _modules(named: list[str]) -> list[str]:
 def _judge(mutants: list[Mutant], known: list[Known], asked: argparse.Namespace) -> dict[Mutant, Verdict]:
     verdicts: dict[Mutant, Verdict] = {}
 
+    def is_explained(mutant: Mutant) -> bool:
+        return any(each.means(mutant) for each in known)
+
     def on_verdict(mutant: Mutant, verdict: Verdict) -> None:
         verdicts[mutant] = verdict
-        if verdict is Verdict.NOBODY and not any(each.means(mutant) for each in known):
+        if verdict is Verdict.NOBODY and not is_explained(mutant):
             print(f"{len(verdicts)}/{len(mutants)} {_line(mutant)}", file=sys.stderr, flush=True)
 
     tests = [
@@ -79,7 +91,7 @@ def _judge(mutants: list[Mutant], known: list[Known], asked: argparse.Namespace)
     ]
     options = ["-q", "-s", "--no-header", "--no-summary", "-p", "no:cacheprovider"]
     options += [] if asked.quick else list(SLOW_TESTS)
-    judge = Judge(mutants, on_verdict, processes=asked.processes, quick=asked.quick)
+    judge = Judge(mutants, on_verdict, explained=is_explained, processes=asked.processes, quick=asked.quick)
     pytest.main([*options, *tests], plugins=[judge])
     return verdicts
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from enum import Enum
 
 import pytest
 
 from windrow.common.codec import decoder_for, to_plain
 from windrow.common.errors import UnknownOption
-from windrow.common.options import OPTION_NAMES, JobOptions, Options, decide, make_options, over
+from windrow.common.options import OPTION_NAMES, JobOptions, OnLost, Options, decide, make_options, over
 
 
 def test_public_names_become_fields_with_units() -> None:
@@ -37,6 +38,14 @@ def test_what_is_none_is_not_given() -> None:
         ("delay", float("nan"), "between 0 and"),
         ("backoff", "1", "expected int or float"),
         ("idempotent", 1, "expected bool"),
+        ("on_lost", "explode", "write 'rerun' or 'fail'"),
+        ("on_lost", 1, "write 'rerun' or 'fail'"),
+        ("retry_on", ["E"] * 65, "65 types of exceptions; at most 64"),
+        ("retry_on", ["ValueError", 5], "give exception classes, or names"),
+        ("retry_on", int, "give exception classes, or names"),
+        ("never_retry_on", "", "1 to 256 characters"),
+        ("never_retry_on", ("E" * 257,), "1 to 256 characters"),
+        ("never_retry_on", type("E" * 300, (Exception,), {}), "1 to 256 characters"),
     ],
 )
 def test_what_does_not_exist_or_fit_is_named(name: str, value: object, says: str) -> None:
@@ -63,8 +72,47 @@ def test_options_and_their_decided_form_name_the_same_fields() -> None:
     assert sorted(OPTION_NAMES.values()) == sorted(fields)
 
 
+class Word(str, Enum):  # noqa: UP042  As users write them.
+    """`str(Word.NORTH)` is "Word.NORTH"."""
+
+    NORTH = "north"
+    FAIL = "fail"
+
+
+def test_words_may_be_members_of_an_enum_and_are_plain_text_then() -> None:
+    made = make_options({"queue": Word.NORTH, "retry_on": Word.NORTH, "on_lost": Word.FAIL})
+    assert made == Options(queue="north", retry_on=("north",), on_lost=OnLost.FAIL)
+    assert [type(made.queue), type(made.on_lost), *map(type, made.retry_on or ())] == [str, OnLost, str]
+
+
+class Broken(Exception):
+    pass
+
+
 @pytest.mark.parametrize(
-    "given", [{"priority": 1000}, {"priority": -1000}, {"retries": 1_000_000}, {"delay": 366 * 86400.0}]
+    ("given", "names"),
+    [
+        (ValueError, ("ValueError",)),
+        (Broken, (f"{__name__}.Broken",)),
+        ([KeyboardInterrupt, "package.module.Class"], ("KeyboardInterrupt", "package.module.Class")),
+        ((), ()),
+    ],
+)
+def test_types_of_exceptions_are_given_as_classes_or_names_one_or_several(given: object, names: object) -> None:
+    assert make_options({"retry_on": given}).retry_on == names
+    assert make_options({"never_retry_on": given}).never_retry_on == names
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"priority": 1000, "retries": 1_000_000, "max_failures": 1 << 53, "queue": "q" * 256, "on_lost": "rerun"},
+        {"priority": -1000, "retries": 0, "max_failures": 0, "queue": "q", "on_lost": "fail", "idempotent": False},
+        {"delay": 366 * 86400.0, "backoff": 366 * 86400.0, "backoff_max": 366 * 86400},
+        {"timeout": 366 * 86400.0, "soft_timeout": 366 * 86400},
+        {"delay": 0, "backoff": 0, "backoff_max": 0, "timeout": 0.001, "soft_timeout": 0.001},
+        {"retry_on": ["E" * 256] * 64, "never_retry_on": "E"},
+    ],
 )
 def test_what_python_takes_the_wire_takes_too(given: dict[str, object]) -> None:
     made = make_options(given)

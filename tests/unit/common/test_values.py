@@ -37,6 +37,17 @@ class Colour(StrEnum):
     RED = "red"
 
 
+class Shade(str, Enum):  # noqa: UP042  As users write them.
+    """`str(Shade.DARK)` is "Shade.DARK"."""
+
+    DARK = "dark"
+
+
+class Title(str):
+    def __str__(self) -> str:
+        return "a title"
+
+
 class Plain(Enum):
     A = 1
 
@@ -69,6 +80,9 @@ def test_a_value_comes_out_as_what_it_was(value: object) -> None:
         (OrderedDict(a=1), {"a": 1}),
         (Level.HIGH, 3),
         (Colour.RED, "red"),
+        (Shade.DARK, "dark"),
+        ({Shade.DARK: (Shade.DARK,)}, {"dark": ("dark",)}),
+        (Title("abc"), "abc"),
         (PurePosixPath("a/b"), "a/b"),
         (bytearray(b"x"), b"x"),
         pytest.param(memoryview(b"x"), b"x", id="memoryview"),
