@@ -20,7 +20,14 @@ from tests.mutation.operators import Mutant, find_mutants
 
 TESTS = ("tests/unit/core", "tests/unit/common/test_ranges.py")
 SLOW_TESTS = ("tests/unit/test_core_property.py",)
-JUDGED = ("common/ranges.py", "common/blocks.py", "common/codec.py", "scheduler/core")
+JUDGED = (
+    "common/ranges.py",
+    "common/blocks.py",
+    "common/codec.py",
+    "common/values.py",
+    "scheduler/core",
+    "windrow/client/streams.py",
+)
 """Where each survivor has been looked at."""
 MORE_TESTS = {
     "common/blocks.py": ("tests/unit/common/test_blocks.py",),
