@@ -21,12 +21,13 @@ from tests.mutation.operators import Mutant, find_mutants
 TESTS = ("tests/unit/core", "tests/unit/common/test_ranges.py")
 SLOW_TESTS = ("tests/unit/test_core_property.py",)
 JUDGED = (
-    "common/ranges.py",
     "common/blocks.py",
     "common/codec.py",
+    "common/ranges.py",
     "common/values.py",
     "scheduler/core",
     "windrow/client/streams.py",
+    "windrow/client/watches.py",
 )
 """Where each survivor has been looked at."""
 MORE_TESTS = {
@@ -34,8 +35,8 @@ MORE_TESTS = {
     "common/codec.py": ("tests/unit/common/test_codec.py",),
     "common/values.py": ("tests/unit/common/test_values.py",),
     "windrow/client/streams.py": ("tests/unit/client/test_streams.py",),
-    "windrow/client/watches.py": ("tests/unit/client/test_watches.py",),
-    "windrow/client/outcomes.py": (),
+    "windrow/client/watches.py": ("tests/unit/client/test_watches.py", "tests/unit/client/test_lookups.py"),
+    "windrow/client/outcomes.py": ("tests/unit/client/test_outcomes.py",),
     "common/options.py": ("tests/unit/common/test_options.py",),
     "common/keys.py": ("tests/unit/common/test_keys.py",),
 }
