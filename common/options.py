@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 from windrow.common.codec import Between, Longest
 from windrow.common.errors import UnknownOption
@@ -177,14 +177,16 @@ def type_name(kind: type) -> str:
 
 def over(upper: Options, lower: Options) -> Options:
     """`upper` where it says something, else `lower`."""
-    return Options(*(a if a is not None else b for a, b in zip(_values(upper), _values(lower), strict=True)))  # type: ignore[arg-type]
+    return dataclasses.replace(lower, **_given(upper))
 
 
 def decide(options: Options) -> JobOptions:
     """Every option, with the default where none was given."""
-    given = {field.name: value for field, value in zip(dataclasses.fields(options), _values(options), strict=True)}
-    return JobOptions(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    return JobOptions(**_given(options))
 
 
-def _values(options: Options) -> list[object]:
-    return [getattr(options, field.name) for field in dataclasses.fields(options)]
+def _given(options: Options) -> dict[str, Any]:
+    return {name: value for name in _FIELDS if (value := getattr(options, name)) is not None}
+
+
+_FIELDS = tuple(field.name for field in dataclasses.fields(Options))

@@ -23,9 +23,12 @@ SLOW_TESTS = ("tests/unit/test_core_property.py",)
 JUDGED = (
     "common/blocks.py",
     "common/codec.py",
+    "common/keys.py",
+    "common/options.py",
     "common/ranges.py",
     "common/values.py",
     "scheduler/core",
+    "windrow/client/outcomes.py",
     "windrow/client/streams.py",
     "windrow/client/watches.py",
 )

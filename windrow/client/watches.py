@@ -113,7 +113,7 @@ class Watchlist:
 
     def _hand_over(self, interest: Interest, news: News) -> bool:
         over = is_over(news)
-        moved = over or (interest.outcomes and news.next > interest.after)
+        moved = over or news.next > interest.after
         interest.after = max(interest.after, news.next)
         if not interest.on_news(news) or over:
             self.remove(interest)

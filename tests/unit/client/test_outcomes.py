@@ -34,6 +34,7 @@ def told(runs: list[OutcomeRun]) -> list[tuple[int, object]]:
 
 def test_the_values_of_a_run_come_in_order_also_from_the_middle_of_it() -> None:
     run = run_of(5, "five", None, (7,), {"eight": 8})
+    assert decode_run(run_of(0, "zero", "one")) == decode_outcomes(run_of(0, "zero", "one")).outcomes == ["zero", "one"]
     assert decode_run(run) == ["five", None, (7,), {"eight": 8}]
     assert decode_outcomes(run) == OutcomeRun(5, ["five", None, (7,), {"eight": 8}], all_values=True)
     assert decode_outcomes(run, 5) == decode_outcomes(run, 3) == decode_outcomes(run)
