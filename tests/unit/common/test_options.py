@@ -153,7 +153,7 @@ def test_types_of_exceptions_are_given_as_classes_or_names_one_or_several(given:
 
 
 @pytest.mark.parametrize(
-    ("script", "module"), [("/home/ann/jobs.py", "jobs"), ("jobs.py", "jobs"), ("jobs", "jobs"), (None, "__main__")]
+    ("script", "module"), [("/srv/ann/jobs.py", "jobs"), ("jobs.py", "jobs"), ("jobs", "jobs"), (None, "__main__")]
 )
 def test_an_exception_of_a_script_is_called_as_nodes_call_it_that_import_the_script(
     monkeypatch: pytest.MonkeyPatch, script: str | None, module: str
