@@ -177,7 +177,8 @@ class Judge:
             if not self._run(name):
                 return 3 if name == SIMULATION else 1
         signal.setitimer(signal.ITIMER_PROF, 0)
-        return 0 if self._explained(mutant) else _try_anew(source, mutant, runs.of_module(mutant.module))
+        touching = runs.of_module(mutant.module)
+        return _try_anew(source, mutant, touching) if touching and not self._explained(mutant) else 0
 
     def _run(self, name: str) -> bool:
         """Whether the test passes."""
