@@ -122,7 +122,7 @@ fuzz: ## Look for bytes that break a decoder, guided by coverage: make fuzz SECO
 	  --disable-pip-version-check -c constraints.txt atheris==3.0.0 -e '.[export]'; }
 	nice .venv-fuzz/bin/python -m tests.fuzz_guided -max_total_time=$(SECONDS) '--decoder=$(DECODER)'
 
-mutants: $(READY) ## Change the core in small ways and see that a test notices each: make mutants MODULES=scheduler/core/leases.py.
+mutants: $(READY) ## Change core, node, codec and client in small ways and see that a test notices each: make mutants MODULES=scheduler/core/leases.py.
 	nice $(RUN) -m tests.mutation $(MODULES)
 
 clean: ## Remove what the targets above have made.

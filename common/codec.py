@@ -11,6 +11,7 @@ tuple[X, ...], dict[str, X], NamedTuples (as arrays), StrEnums, dataclasses, and
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Callable
@@ -24,6 +25,9 @@ from windrow.common.errors import MalformedMessage, ProtocolMismatch
 from windrow.common.limits import MESSAGE_BYTES_MAX, PROTOCOL_VERSION
 
 M = TypeVar("M")
+_packb: Any = msgpack.packb
+_SHOWN_CHARS_MAX = 64
+"""Of what strangers wrote, in a message of ours."""
 _Check = Callable[[Any], Any]
 """The value as its annotation says, or _Misfit."""
 
@@ -32,7 +36,6 @@ class _Misfit(Exception):
     """A value that does not fit. Where it stood is put together on the way out, so that what fits pays nothing."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(what)
         self.path = ""
         self.what = what
 
@@ -57,14 +60,17 @@ class MessageSet(Generic[M]):
 
     def __init__(self, *kinds: type[M]) -> None:
         self._kinds: dict[str, type[M]] = {kind.__name__: kind for kind in kinds}
-        self._checks: dict[str, _Check] = {}
 
     def encode(self, message: M) -> bytes:
-        """The message as bytes; MalformedMessage where it is larger than MESSAGE_BYTES_MAX."""
+        """The message as bytes; MalformedMessage where a field cannot travel, or it is beyond MESSAGE_BYTES_MAX."""
         name = type(message).__name__
         if name not in self._kinds:
             raise TypeError(f"{name} does not belong to this direction")
-        packed = bytes(msgpack.packb([PROTOCOL_VERSION, name, _BRIEF.plain(message)]) or b"")
+        try:
+            packed: bytes = _packb([PROTOCOL_VERSION, name, _BRIEF.plain(message)])
+        except (TypeError, ValueError, OverflowError) as error:
+            # Fields may hold what a user gave: a name with half a character in it, a number of 100 bits.
+            raise MalformedMessage(f"{name} cannot be sent: {error}") from None
         if len(packed) > MESSAGE_BYTES_MAX:
             raise MalformedMessage(f"{name} has {len(packed)} bytes; at most {MESSAGE_BYTES_MAX} travel in one message")
         return packed
@@ -76,7 +82,7 @@ class MessageSet(Generic[M]):
         try:
             parts = msgpack.unpackb(data, use_list=False, strict_map_key=True)
         except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
-            raise MalformedMessage(f"not msgpack: {str(error)[:200] or type(error).__name__}") from None
+            raise MalformedMessage(f"not msgpack: {str(error) or type(error).__name__}") from None
         if not isinstance(parts, tuple) or len(parts) != 3 or type(parts[0]) is not int:
             raise MalformedMessage("a message is [version, name, fields]")
         version, name, fields = parts
@@ -84,11 +90,8 @@ class MessageSet(Generic[M]):
             raise ProtocolMismatch(f"the other side speaks protocol version {version}, this one {PROTOCOL_VERSION}")
         kind = self._kinds.get(name) if isinstance(name, str) else None
         if kind is None:
-            raise MalformedMessage(f"no message named {str(name)[:64]!r} travels in this direction")
-        check = self._checks.get(kind.__name__)
-        if check is None:
-            check = self._checks[kind.__name__] = _check_for(kind)
-        return _checked(check, fields, kind)
+            raise MalformedMessage(f"no message named {str(name)[:_SHOWN_CHARS_MAX]!r} travels in this direction")
+        return _checked(_check_for(kind), fields, kind)
 
 
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
@@ -131,8 +134,9 @@ class _Table:
             return lambda value: tuple([inner(entry) for entry in value])
         if kind is dict:
             return lambda value: {key: inner(entry) for key, entry in value.items()}
-        if issubclass(kind, StrEnum):
-            return lambda value: value.value
+        if issubclass(kind, str):
+            # StrEnums, and what users call text: the characters, whatever `str(value)` would say.
+            return str.__str__
         raise TypeError(f"{kind.__name__} is not message data")
 
 
@@ -158,15 +162,6 @@ def _checked(check: _Check, data: Any, kind: type[M]) -> M:
     return made
 
 
-_CHECKS: dict[Any, _Check] = {}
-
-
-def _check_for(kind: Any) -> _Check:
-    if kind not in _CHECKS:
-        _CHECKS[kind] = _make_check(kind)
-    return _CHECKS[kind]
-
-
 def _make_check(kind: Any) -> _Check:
     if hasattr(kind, "__supertype__"):
         return _check_for(kind.__supertype__)
@@ -183,13 +178,17 @@ def _make_check(kind: Any) -> _Check:
         return _exactly(kind)
     if kind is float:
         return _float
-    if isinstance(kind, type) and issubclass(kind, StrEnum):
-        return _enum(kind)
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        return _dataclass(kind)
-    if isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields"):
-        return _named_tuple(kind)
+    if isinstance(kind, type):
+        if issubclass(kind, StrEnum):
+            return _enum(kind)
+        if dataclasses.is_dataclass(kind):
+            return _dataclass(kind)
+        if hasattr(kind, "_fields"):
+            return _named_tuple(kind)
     raise TypeError(f"the codec does not know {kind!r}")
+
+
+_check_for: Callable[[Any], _Check] = functools.cache(_make_check)
 
 
 def _wrong(expected: str, value: object) -> _Misfit:
@@ -211,7 +210,10 @@ def _float(value: Any) -> float:
     if type(value) is float:
         return value
     if type(value) is int:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise _Misfit("a number too large for a float") from None
     raise _wrong("float", value)
 
 
@@ -220,18 +222,15 @@ def _enum(kind: type[StrEnum]) -> _Check:
         try:
             return kind(value)
         except ValueError:
-            raise _Misfit(f"{str(value)[:64]!r} is none of {', '.join(kind)}") from None
+            raise _Misfit(f"{str(value)[:_SHOWN_CHARS_MAX]!r} is none of {', '.join(kind)}") from None
 
     return check
 
 
-def _annotated(kind: Any, *rules: object) -> _Check:
+def _annotated(kind: Any, *rules: Between | Longest) -> _Check:
     check = _check_for(kind)
     for rule in rules:
-        if isinstance(rule, Between):
-            check = _between(check, rule.low, rule.high)
-        elif isinstance(rule, Longest):
-            check = _longest(check, rule.length)
+        check = _between(check, rule.low, rule.high) if isinstance(rule, Between) else _longest(check, rule.length)
     return check
 
 
@@ -257,7 +256,7 @@ def _longest(inner: _Check, length: int) -> _Check:
 
 def _union(kinds: tuple[Any, ...]) -> _Check:
     others = [kind for kind in kinds if kind is not type(None)]
-    if len(others) != 1 or len(kinds) != 2:
+    if len(others) != 1:
         raise TypeError("the codec knows X | None and no other union")
     inner = _check_for(others[0])
 
@@ -289,7 +288,7 @@ def _table(kind: Any) -> _Check:
             try:
                 found[key] = inner(entry)
             except _Misfit as misfit:
-                misfit.path = f".{key[:64]}{misfit.path}"
+                misfit.path = f".{key[:_SHOWN_CHARS_MAX]}{misfit.path}"
                 raise
         return found
 

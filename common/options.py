@@ -7,11 +7,14 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 from windrow.common.codec import Between, Longest
 from windrow.common.errors import UnknownOption
 from windrow.common.limits import NAME_CHARS_MAX
+
+_YEAR_S = 366 * 86400.0
+_TYPES_MAX = 64
 
 
 class OnLost(StrEnum):
@@ -29,14 +32,14 @@ class Options:
     queue: Annotated[str | None, Longest(NAME_CHARS_MAX)] = None
     priority: Annotated[int | None, Between(-1000, 1000)] = None
     retries: Annotated[int | None, Between(0, 1_000_000)] = None
-    backoff_s: Annotated[float | None, Between(0, 366 * 86400.0)] = None
-    backoff_max_s: Annotated[float | None, Between(0, 366 * 86400.0)] = None
-    delay_s: Annotated[float | None, Between(0, 366 * 86400.0)] = None
+    backoff_s: Annotated[float | None, Between(0, _YEAR_S)] = None
+    backoff_max_s: Annotated[float | None, Between(0, _YEAR_S)] = None
+    delay_s: Annotated[float | None, Between(0, _YEAR_S)] = None
     idempotent: bool | None = None
-    retry_on: Annotated[tuple[Annotated[str, Longest(NAME_CHARS_MAX)], ...] | None, Longest(64)] = None
-    never_retry_on: Annotated[tuple[Annotated[str, Longest(NAME_CHARS_MAX)], ...] | None, Longest(64)] = None
-    timeout_s: Annotated[float | None, Between(0, 366 * 86400.0)] = None
-    soft_timeout_s: Annotated[float | None, Between(0, 366 * 86400.0)] = None
+    retry_on: Annotated[tuple[Annotated[str, Longest(NAME_CHARS_MAX)], ...] | None, Longest(_TYPES_MAX)] = None
+    never_retry_on: Annotated[tuple[Annotated[str, Longest(NAME_CHARS_MAX)], ...] | None, Longest(_TYPES_MAX)] = None
+    timeout_s: Annotated[float | None, Between(0, _YEAR_S)] = None
+    soft_timeout_s: Annotated[float | None, Between(0, _YEAR_S)] = None
     max_failures: Annotated[int | None, Between(0, 1 << 53)] = None
     on_lost: OnLost | None = None
 
@@ -86,7 +89,6 @@ OPTION_NAMES: dict[str, str] = {
 }
 """Public Python and command-line name → field; public names say seconds without a unit, as concurrent.futures does."""
 
-_YEAR_S = 366 * 86400.0
 _NUMBERS: dict[str, tuple[type[int] | type[float], float, float]] = {
     "priority": (int, -1000, 1000),
     "retries": (int, 0, 1_000_000),
@@ -117,9 +119,10 @@ def _checked(name: str, value: object) -> object:
     if name in ("retry_on", "never_retry_on"):
         return _type_names(name, value)
     if name == "on_lost":
-        if value not in tuple(OnLost):
-            raise UnknownOption(f"on_lost={value!r}: write {' or '.join(repr(each.value) for each in OnLost)}")
-        return OnLost(str(value))
+        for each in OnLost:
+            if value == each:
+                return each
+        raise UnknownOption(f"on_lost={value!r}: write {' or '.join(repr(each.value) for each in OnLost)}")
     if name == "idempotent":
         if not isinstance(value, bool):
             raise UnknownOption(f"{name}={value!r}: expected bool")
@@ -128,7 +131,7 @@ def _checked(name: str, value: object) -> object:
         raise UnknownOption(f"{name}={value!r}: expected str")
     if not 0 < len(value) <= NAME_CHARS_MAX:
         raise UnknownOption(f"{name}={value!r}: 1 to {NAME_CHARS_MAX} characters")
-    return value
+    return str.__str__(value)  # Without the class of its own that an enum has.
 
 
 def _number(name: str, value: object) -> int | float:
@@ -143,15 +146,21 @@ def _number(name: str, value: object) -> int | float:
 def _type_names(name: str, value: object) -> tuple[str, ...]:
     """Exception classes, or their names, one or several."""
     several = tuple(cast("Iterable[object]", value)) if isinstance(value, (tuple, list)) else (value,)
-    names: list[str] = []
-    for each in several:
-        if isinstance(each, type) and issubclass(each, BaseException):
-            names.append(type_name(each))
-        elif isinstance(each, str) and 0 < len(each) <= NAME_CHARS_MAX:
-            names.append(each)
-        else:
-            raise UnknownOption(f"{name}={value!r}: give exception classes, or names such as 'package.module.Class'")
-    return tuple(names)
+    if len(several) > _TYPES_MAX:
+        raise UnknownOption(f"{name}: {len(several)} types of exceptions; at most {_TYPES_MAX} may be given")
+    return tuple([_type_name(name, each) for each in several])
+
+
+def _type_name(name: str, given: object) -> str:
+    called = given
+    if isinstance(given, type) and issubclass(given, BaseException):
+        called = type_name(given)
+    if not isinstance(called, str) or not 0 < len(called) <= NAME_CHARS_MAX:
+        raise UnknownOption(
+            f"{name}={given!r}: give exception classes, or names such as 'package.module.Class', "
+            f"of 1 to {NAME_CHARS_MAX} characters"
+        )
+    return str.__str__(called)
 
 
 def type_name(kind: type) -> str:
@@ -168,14 +177,16 @@ def type_name(kind: type) -> str:
 
 def over(upper: Options, lower: Options) -> Options:
     """`upper` where it says something, else `lower`."""
-    return Options(*(a if a is not None else b for a, b in zip(_values(upper), _values(lower), strict=True)))  # type: ignore[arg-type]
+    return dataclasses.replace(lower, **_given(upper))
 
 
 def decide(options: Options) -> JobOptions:
     """Every option, with the default where none was given."""
-    given = {field.name: value for field, value in zip(dataclasses.fields(options), _values(options), strict=True)}
-    return JobOptions(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    return JobOptions(**_given(options))
 
 
-def _values(options: Options) -> list[object]:
-    return [getattr(options, field.name) for field in dataclasses.fields(options)]
+def _given(options: Options) -> dict[str, Any]:
+    return {name: value for name in _FIELDS if (value := getattr(options, name)) is not None}
+
+
+_FIELDS = tuple(field.name for field in dataclasses.fields(Options))

@@ -74,12 +74,13 @@ _EXTENSIONS: dict[int, _Leaf | _Nest] = {
     12: _Leaf(Fraction, lambda v: str(v).encode(), lambda b: Fraction(*map(int, b.split(b"/")))),
     13: _Nest(range, lambda v: [v.start, v.stop, v.step], lambda v: range(*v)),
 }
+_packb: Any = msgpack.packb
 _CODE_OF = {known.kind: code for code, known in _EXTENSIONS.items()}
 
 
 def _pack(value: object, depth: int = 0) -> bytes:
-    packed = msgpack.packb(value, default=_EXTENDERS[depth], strict_types=True)
-    return bytes(packed or b"")
+    packed: bytes = _packb(value, default=_EXTENDERS[depth], strict_types=True)
+    return packed
 
 
 def _extend(value: Any, depth: int) -> Any:
@@ -107,9 +108,9 @@ def _plain_base(value: Any) -> Any:
     """Subclasses of plain types travel as the plain type (enums of str and int, named tuples, ordered dicts, paths)."""
     if isinstance(value, PurePath):
         return str(value)
-    if isinstance(value, bytearray | memoryview):
-        return bytes(value)
-    kinds: tuple[Any, ...] = (str, int, float, dict, list, tuple, bytes)
+    if isinstance(value, str):
+        return str.__str__(value)  # `str(value)` of an enum with text values is the name of its member.
+    kinds: tuple[Any, ...] = (int, float, dict, list, tuple, bytes, bytearray)
     return next((kind(value) for kind in kinds if isinstance(value, kind)), None)
 
 
@@ -208,7 +209,7 @@ def _too_large(packed: bytes) -> ItemRefused:
 
 def decode_items(payload: bytes | memoryview) -> Iterator[Any]:
     """Items one after the other: each a list (positional) or a dict with `args` and `kwargs`."""
-    unpacker: Any = msgpack.Unpacker(max_buffer_size=len(payload) or 1, strict_map_key=False, ext_hook=_UNEXTENDERS[0])
+    unpacker: Any = msgpack.Unpacker(max_buffer_size=len(payload), strict_map_key=False, ext_hook=_UNEXTENDERS[0])
     unpacker.feed(payload)
     items: Iterator[Any] = iter(unpacker)
     return items

@@ -32,7 +32,7 @@ from windrow import (
 )
 from windrow.client import calls, link
 from windrow.client.failures import ClientClosed
-from windrow.common.errors import UnknownOption
+from windrow.common.errors import UnknownOption, WindrowError
 from windrow.common.limits import APPEND_ITEMS_MAX
 from windrow.common.messages import Append, CancelJob, Health, HealthInfo, Refused, RetryJob, Started, StartJob
 from windrow.common.options import OnLost, Options
@@ -271,6 +271,13 @@ def test_what_cannot_be_encoded_fails_its_future_alone(client: Client, scheduler
         bad.result(PATIENCE_S)
     with pytest.raises(ItemRefused):
         client.enqueue(add, object())
+
+
+def test_a_name_that_cannot_travel_is_refused_and_the_client_goes_on(client: Client) -> None:
+    """The name of a file that is no UTF-8, as Python hands it on."""
+    with pytest.raises(WindrowError, match="StartJob cannot be sent"):
+        client.start(add, [1], name="caf\udce9.csv")
+    assert client.submit(add, 1).result(PATIENCE_S) == 1
 
 
 def test_the_notes_of_the_scheduler_become_warnings_once(client: Client, scheduler: FakeScheduler) -> None:

@@ -21,7 +21,12 @@ from tests.mutation.operators import Mutant, find_mutants
 TESTS = ("tests/unit/core", "tests/unit/common/test_ranges.py")
 SLOW_TESTS = ("tests/unit/test_core_property.py",)
 JUDGED = (
+    "common/blocks.py",
+    "common/codec.py",
+    "common/keys.py",
+    "common/options.py",
     "common/ranges.py",
+    "common/values.py",
     "node/chunks.py",
     "node/deliveries.py",
     "node/feeding.py",
@@ -34,10 +39,17 @@ JUDGED = (
     "node/workbench.py",
     "node/worker_link.py",
     "scheduler/core",
+    "windrow/client/outcomes.py",
+    "windrow/client/streams.py",
+    "windrow/client/watches.py",
 )
 """Where each survivor has been looked at."""
 MORE_TESTS = {
-    "common/codec.py": ("tests/unit/common", "tests/unit/test_fuzz.py"),
+    "common/blocks.py": ("tests/unit/common/test_blocks.py",),
+    "common/codec.py": ("tests/unit/common/test_codec.py",),
+    "common/keys.py": ("tests/unit/common/test_keys.py",),
+    "common/options.py": ("tests/unit/common/test_options.py",),
+    "common/values.py": ("tests/unit/common/test_values.py",),
     "node/chunks.py": ("tests/unit/node/test_chunks.py",),
     "node/deliveries.py": ("tests/unit/node/test_deliveries.py",),
     "node/feeding.py": ("tests/unit/node/test_feeding.py",),
@@ -49,6 +61,9 @@ MORE_TESTS = {
     "node/task_failures.py": ("tests/unit/node/test_task_failures.py",),
     "node/workbench.py": ("tests/unit/node/test_workbench.py",),
     "node/worker_link.py": ("tests/unit/node/test_worker_link.py",),
+    "windrow/client/outcomes.py": ("tests/unit/client/test_outcomes.py",),
+    "windrow/client/streams.py": ("tests/unit/client/test_streams.py",),
+    "windrow/client/watches.py": ("tests/unit/client/test_watches.py", "tests/unit/client/test_lookups.py"),
 }
 """Of modules that the core's tests hardly touch."""
 
@@ -95,9 +110,12 @@ def _modules(named: list[str]) -> list[str]:
 def _judge(mutants: list[Mutant], known: list[Known], asked: argparse.Namespace) -> dict[Mutant, Verdict]:
     verdicts: dict[Mutant, Verdict] = {}
 
+    def is_explained(mutant: Mutant) -> bool:
+        return any(each.means(mutant) for each in known)
+
     def on_verdict(mutant: Mutant, verdict: Verdict) -> None:
         verdicts[mutant] = verdict
-        if verdict is Verdict.NOBODY and not any(each.means(mutant) for each in known):
+        if verdict is Verdict.NOBODY and not is_explained(mutant):
             print(f"{len(verdicts)}/{len(mutants)} {_line(mutant)}", file=sys.stderr, flush=True)
 
     tests = [
@@ -106,7 +124,7 @@ def _judge(mutants: list[Mutant], known: list[Known], asked: argparse.Namespace)
     ]
     options = ["-q", "-s", "--no-header", "--no-summary", "-p", "no:cacheprovider"]
     options += [] if asked.quick else list(SLOW_TESTS)
-    judge = Judge(mutants, on_verdict, processes=asked.processes, quick=asked.quick)
+    judge = Judge(mutants, on_verdict, explained=is_explained, processes=asked.processes, quick=asked.quick)
     pytest.main([*options, *tests], plugins=[judge])
     return verdicts
 

@@ -2,7 +2,9 @@
 
 Tests are collected once. Then, for each mutant, a copy of this process (fork) puts the changed code into the function
 and runs them; a change outside of functions (tables, defaults) needs an interpreter of its own. What the unit tests let
-through is shown to the slow ones among them, and to some seeds of the simulation.
+through is shown to the slow ones among them, and to some seeds of the simulation. What nobody has noticed then, and
+nobody has explained, is looked at once more in an interpreter of its own, with every test that touches the module: what
+is found out once and kept, or made on import, hides its lines from all tests but the first.
 """
 
 from __future__ import annotations
@@ -62,22 +64,43 @@ class Runs:
         lines, (first, last) = self.lines.get(mutant.module, {}), mutant.lines
         return self.ordered({name for line in range(first, last + 1) for name in lines.get(line, ())})
 
+    def of_module(self, module: str) -> list[str]:
+        """The tests that run anything of it."""
+        return self.ordered({name for names in self.lines.get(module, {}).values() for name in names})
+
     def ordered(self, names: Iterable[str]) -> list[str]:
         """Quick ones first, the simulation last."""
         return sorted(names, key=lambda name: (name == SIMULATION, self.took_s[name], name))
 
 
 def dotted(module: str) -> str:
-    return "windrow." + module.removesuffix(".py").replace("/", ".")
+    return ".".join(("windrow", *_in_package(module).removesuffix(".py").split("/")))
+
+
+def _in_package(module: str) -> str:
+    """Most folders of the package lie beside it and are linked into it."""
+    return module.removeprefix("windrow/")
+
+
+def _path(module: str) -> str:
+    """As an import finds it."""
+    return str(ROOT / "windrow" / _in_package(module))
 
 
 class Judge:
     """A plugin of pytest that judges in place of running the tests."""
 
     def __init__(
-        self, mutants: list[Mutant], on_verdict: Callable[[Mutant, Verdict], None], *, processes: int, quick: bool
+        self,
+        mutants: list[Mutant],
+        on_verdict: Callable[[Mutant, Verdict], None],
+        *,
+        explained: Callable[[Mutant], bool],
+        processes: int,
+        quick: bool,
     ) -> None:
         self._mutants, self._on_verdict, self._processes, self._quick = mutants, on_verdict, processes, quick
+        self._explained = explained
         self._items: dict[str, pytest.Item] = {}
         # Once, for whoever reads the survivors may begin to mend the code.
         self._sources = {module: (ROOT / module).read_text() for module in {each.module for each in mutants}}
@@ -156,7 +179,9 @@ class Judge:
             signal.setitimer(signal.ITIMER_PROF, LOOP_S + LOOP_TIMES * runs.took_s[name])
             if not self._run(name):
                 return 3 if name == SIMULATION else 1
-        return 0
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        touching = runs.of_module(mutant.module)
+        return _try_anew(source, mutant, touching) if touching and not self._explained(mutant) else 0
 
     def _run(self, name: str) -> bool:
         """Whether the test passes."""
@@ -227,7 +252,7 @@ def _all_codes(code: CodeType) -> Iterator[CodeType]:
 
 
 def _compile(source: str, mutant: Mutant) -> CodeType:
-    return compile(mutate(source, mutant), str(ROOT / "windrow" / mutant.module), "exec")
+    return compile(mutate(source, mutant), _path(mutant.module), "exec")
 
 
 # ── A change that an import makes ────────────────────────────────────────────────────────────────────────────────
@@ -237,7 +262,7 @@ class _Changed(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoade
     """Imports the module with its change."""
 
     def __init__(self, source: str, mutant: Mutant) -> None:
-        super().__init__(dotted(mutant.module), str(ROOT / "windrow" / mutant.module))
+        super().__init__(dotted(mutant.module), _path(mutant.module))
         self._source, self._mutant = source, mutant
 
     def find_spec(self, name: str, path: object, target: object = None) -> importlib.machinery.ModuleSpec | None:

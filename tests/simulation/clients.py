@@ -10,7 +10,7 @@ from tests.simulation.links import SimLink, Wire
 from tests.simulation.scenario import JobPlan, Shape
 from tests.simulation.truth import expected_value
 from tests.simulation.workers import FIRST_NUMBER, STEP, TASK
-from windrow.client.streams import Stream
+from windrow.client.streams import Phase, Stream
 from windrow.client.watches import Watchlist, is_over
 from windrow.common.blocks import block_entries
 from windrow.common.errors import NotFound, StoreFailed, UsageError, WindrowError
@@ -183,7 +183,7 @@ class ClientHost:
                 for _ in range(self._dice.randint(1, 5 if calls else 200)):
                     if stream.total < plan.items:
                         stream.add(expected_value(self.job, stream.total).encode())
-            elif stream.phase.value != "closed":
+            elif stream.phase is not Phase.CLOSED:
                 stream.close()
             message = stream.next_message()
             if message is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 
 import msgpack
@@ -84,8 +85,9 @@ def test_a_request_is_received_and_its_answer_finds_the_peer(line: Line) -> None
         (msgpack.packb([PROTOCOL_VERSION, "Accepted", {"epoch": 1}]), "malformed"),
         (REQUESTS.encode(Append(JOB, 0, 3, pack_block([b"a"]))), "malformed"),
         (REQUESTS.encode(Append(JOB, 0, 1, b"")), "malformed"),
+        (REQUESTS.encode(Append(JOB, 0, 2, struct.pack("<4I", 2, 0, 9, 2) + b"ab")), "malformed"),
     ],
-    ids=["empty", "rubbish", "version", "unknown", "an answer", "short block", "no block"],
+    ids=["empty", "rubbish", "version", "unknown", "an answer", "short block", "no block", "torn block"],
 )
 def test_what_does_not_fit_is_refused_with_its_code_and_counted(line: Line, data: bytes, code: str) -> None:
     assert line.send(data) == []

@@ -50,7 +50,7 @@ def decode_outcomes(run: ValueRun, start: int = 0) -> OutcomeRun:
     if not all_values:
         values = [_decode_one(entry) for entry in block_entries(run.block)]
     first = max(run.start, start)
-    return OutcomeRun(first, values[first - run.start :] if first > run.start else values, all_values)
+    return OutcomeRun(first, values[first - run.start :], all_values)
 
 
 def in_item_order(

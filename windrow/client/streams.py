@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, auto
 
 from windrow.common.blocks import pack_block
 from windrow.common.errors import ProtocolError
 from windrow.common.limits import APPEND_BYTES_MAX, APPEND_ITEMS_MAX
 from windrow.common.messages import Accepted, Append, Appended, CloseJob, Started, StartJob
 from windrow.common.words import JobId, Range
+
+ANSWER_CHARS_SHOWN = 200
+"""Of an answer that is none."""
 
 StreamMessage = StartJob | Append | CloseJob
 
@@ -44,7 +47,7 @@ class Batcher:
         """Take one item; the batch before it where that is full."""
         size = len(entry)
         full = None
-        if self._entries and (len(self._entries) >= self._items_max or self._bytes + size > self._bytes_max):
+        if len(self._entries) >= self._items_max or self._bytes + size > self._bytes_max:
             full = self.take()
         self._entries.append(entry)
         self._bytes += size
@@ -79,10 +82,10 @@ def cut_batches(
 class Phase(Enum):
     """How far a stream has come with the scheduler."""
 
-    NEW = "new"
-    OPEN = "open"
-    CLOSED = "closed"
-    REFUSED = "refused"
+    NEW = auto()
+    OPEN = auto()
+    CLOSED = auto()
+    REFUSED = auto()
 
 
 class Stream:
@@ -145,7 +148,9 @@ class Stream:
             self.phase = Phase.CLOSED
         else:
             name = "nothing" if asked is None else type(asked).__name__
-            raise ProtocolError(f"the scheduler answered {name} with {type(answer).__name__} {str(answer)[:200]}")
+            raise ProtocolError(
+                f"the scheduler answered {name} with {type(answer).__name__} {str(answer)[:ANSWER_CHARS_SHOWN]}"
+            )
         self._asked = None
 
     def on_refused(self) -> Range:

@@ -20,7 +20,7 @@ class Interest(Protocol):
 
     job: JobId
     after: int
-    """Sequence of the last outcome seen; moved on by the watchlist."""
+    """Sequence of the last outcome seen; moved on by the watchlist, and back by its owner where it wants more."""
     outcomes: bool
     """False: only the end of the job is of interest."""
 
@@ -45,7 +45,8 @@ class Watchlist:
         self._client = client
         self._lock = threading.Lock()
         self._interests: dict[JobId, list[Interest]] = {}
-        self._asked: dict[JobId, list[Interest]] = {}
+        self._asked: dict[JobId, tuple[int, list[Interest]]] = {}
+        """From where the last poll asks, and for whom."""
         self._turn = 0
 
     def add(self, interest: Interest) -> None:
@@ -65,9 +66,6 @@ class Watchlist:
     def next_poll(self) -> ClientPoll | None:
         """The poll to send now; none where nobody waits for anything."""
         with self._lock:
-            if not self._interests:
-                self._asked = {}
-                return None
             jobs = list(self._interests)
             if len(jobs) > RUNS_MAX:
                 # More than one poll can name: they take turns, each as long as a poll is parked.
@@ -77,9 +75,10 @@ class Watchlist:
             self._asked = {}
             for job in jobs:
                 behind = _furthest_behind(self._interests[job])
-                self._asked[job] = behind
-                watches.append(Watch(job, behind[0].after if behind[0].outcomes else -1, behind[0].outcomes))
-            return ClientPoll(self._client, tuple(watches))
+                watch = Watch(job, behind[0].after if behind[0].outcomes else -1, behind[0].outcomes)
+                watches.append(watch)
+                self._asked[job] = (watch.after, behind)
+            return ClientPoll(self._client, tuple(watches)) if watches else None
 
     def on_polled(self, polled: Polled) -> bool:
         """Hand the answer to the last poll round; False where it moved nothing on."""
@@ -103,19 +102,22 @@ class Watchlist:
             interest.on_lost(error)
 
     def _served(self, job: JobId, *, over: bool) -> list[Interest]:
-        """Those whom the news of this job is for; its end also concerns those who wait for the end alone."""
+        """Those whom the news of this job is for: its end those who wait for the end alone, the rest who asked for it.
+
+        Not those who have gone back since: they would miss what lies between.
+        """
         with self._lock:
-            asked = self._asked.get(job, [])
+            after, asked = self._asked.get(job, (-1, []))
             there = self._interests.get(job, [])
-            return [one for one in there if one in asked or (over and not one.outcomes)]
+            return [one for one in there if (one in asked and one.after >= after if one.outcomes else over)]
 
     def _hand_over(self, interest: Interest, news: News) -> bool:
-        moved = news.next > interest.after if interest.outcomes else is_over(news)
-        if interest.outcomes:
-            interest.after = max(interest.after, news.next)
-        if not interest.on_news(news) or is_over(news):
+        over = is_over(news)
+        moved = over or news.next > interest.after
+        interest.after = max(interest.after, news.next)
+        if not interest.on_news(news) or over:
             self.remove(interest)
-        return moved or is_over(news)
+        return moved
 
 
 def _furthest_behind(interests: list[Interest]) -> list[Interest]:

@@ -84,7 +84,12 @@ def make_spec(
     )
     if any("\0" in text for text in (*arguments, cwd, *spec.env.values())):
         raise UsageError("the command has a character with the code 0, which no argument of a program can hold")
-    size = len(encode_spec(spec))
+    try:
+        size = len(encode_spec(spec))
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"{error.object!r} in the command, its folder or --env is not UTF-8: rename it, or put it into a script"
+        ) from None
     if size > SPEC_BYTES_MAX:
         raise UsageError(
             f"the command with its --env has {size} bytes, the limit is {SPEC_BYTES_MAX}: put it into a script"

@@ -83,6 +83,19 @@ def test_each_is_watched_from_what_was_committed_when_it_was_read(sequences: tup
     assert bench.watched_after() is None, "nobody waits any more"
 
 
+def test_a_call_whose_reading_was_answered_late_misses_nothing_of_the_news_under_way() -> None:
+    """Reading and news come on two sockets: it had no outcome as of 5, got one at 7, and 9 is being asked for."""
+    bench = Bench()
+    futures = [bench.lookups.future(JOB, index) for index in (1, 2)]
+    bench.posts.exchanges[0].on_answer(page(9))
+    assert bench.watched_after() == 9
+    bench.posts.exchanges[1].on_answer(page(5))
+    bench.watchlist.on_polled(Polled(1, (News(JOB, 12, JobState.RUNNING, (run(1, "one"),)),)))
+    assert bench.watched_after() == 5
+    bench.tell(News(JOB, 12, JobState.RUNNING, (run(1, "one", "two"),)))
+    assert [future.result(0) for future in futures] == ["one", "two"]
+
+
 def test_a_cancelled_job_cancels_and_one_that_ended_without_the_outcome_says_so() -> None:
     bench = Bench()
     early, late, kept = (bench.lookups.future(JOB, index) for index in range(3))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from windrow.client.streams import Batcher, Phase, Stream, cut_batches
+from windrow.client.streams import Batch, Batcher, Phase, Stream, cut_batches
 from windrow.common.blocks import block_entries
 from windrow.common.errors import ProtocolError
 from windrow.common.messages import Accepted, Append, Appended, CloseJob, Started, StartJob
@@ -93,28 +95,31 @@ def test_no_call_is_lost_or_doubled_whatever_the_link_loses(
 def test_batches_depend_on_the_items_alone_and_keep_to_the_limits(
     entries: list[bytes], items_max: int, bytes_max: int
 ) -> None:
-    def batches() -> list[list[bytes]]:
-        return [batch.entries for batch in cut_batches(iter(entries), items_max, bytes_max)]
+    def batches() -> list[Batch]:
+        return list(cut_batches(iter(entries), items_max, bytes_max))
 
     made = batches()
     assert made == batches()
-    assert [entry for batch in made for entry in batch] == entries
+    assert [entry for batch in made for entry in batch.entries] == entries
     for batch in made:
-        assert 0 < len(batch) <= items_max
-        assert sum(map(len, batch)) <= bytes_max or len(batch) == 1
+        assert 0 < len(batch.entries) <= items_max
+        assert batch.size_bytes == sum(map(len, batch.entries))
+        assert batch.size_bytes <= bytes_max or len(batch.entries) == 1
     batcher = Batcher(items_max, bytes_max)
     one_by_one = [batcher.add(entry) for entry in entries] + [batcher.take()]
-    assert made == [batch.entries for batch in one_by_one if batch is not None]
+    assert made == [batch for batch in one_by_one if batch is not None]
 
 
-def test_an_append_carries_the_delay_of_its_stream() -> None:
-    stream = Stream(StartJob(JOB, "t"), delay_s=60.0)
+@pytest.mark.parametrize(
+    ("stream", "delay_s"), [(Stream(StartJob(JOB, "t"), delay_s=60.0), 60.0), (Stream(StartJob(JOB, "t")), 0.0)]
+)
+def test_an_append_carries_the_delay_of_its_stream_which_is_none_unless_given(stream: Stream, delay_s: float) -> None:
     stream.add(b"a")
     stream.next_message()
     stream.on_answer(Started(1, JOB, False, 0))
     append = stream.next_message()
     assert isinstance(append, Append)
-    assert append.delay_s == 60.0
+    assert append.delay_s == delay_s
 
 
 def test_a_refused_append_loses_what_is_not_durable_and_nothing_else() -> None:
@@ -133,16 +138,70 @@ def test_a_refused_append_loses_what_is_not_durable_and_nothing_else() -> None:
         stream.add(b"b")
 
 
+def test_a_stream_that_is_open_says_nothing_while_there_is_nothing_to_append() -> None:
+    stream, scheduler = Stream(StartJob(JOB, "t")), ModelScheduler()
+    for entry in (b"a", b"b"):
+        stream.add(entry)
+        drain(stream, scheduler)
+        assert stream.next_message() is None
+    assert (scheduler.entries, scheduler.closed_at) == ([b"a", b"b"], None)
+
+
+def test_a_refused_stream_lets_go_of_its_items() -> None:
+    stream, scheduler = Stream(StartJob(JOB, "t"), items_max=2), ModelScheduler()
+    entries = [bytes([number] * 3) for number in range(5)]
+    held = [sys.getrefcount(entry) for entry in entries]
+    for entry in entries:
+        stream.add(entry)
+    stream.on_answer(scheduler.answer(stream.next_message()))
+    assert isinstance(stream.next_message(), Append)
+    stream.on_refused()
+    del entry
+    assert [sys.getrefcount(entry) for entry in entries] == held
+
+
+def test_a_closed_stream_takes_no_more_items_and_tells_what_it_has() -> None:
+    stream, scheduler = Stream(StartJob(JOB, "t")), ModelScheduler()
+    stream.add(b"a")
+    stream.close()
+    with pytest.raises(ValueError, match="no more items"):
+        stream.add(b"b")
+    drain(stream, scheduler)
+    assert (scheduler.entries, scheduler.closed_at, stream.phase) == ([b"a"], 1, Phase.CLOSED)
+
+
 def test_a_stream_without_items_is_never_opened() -> None:
     stream = Stream(StartJob(JOB, "t"))
     stream.close()
     assert stream.next_message() is None
 
 
-def test_an_answer_to_another_question_is_a_protocol_error_and_the_question_stays() -> None:
+STARTED, APPENDED, ACCEPTED = Started(1, JOB, False, 0), Appended(1, 2), Accepted(1)
+
+
+@pytest.mark.parametrize(
+    ("answers", "question", "wrong"),
+    [
+        ((), "StartJob", (APPENDED, ACCEPTED, None)),
+        ((STARTED,), "Append", (STARTED, ACCEPTED, Appended(1, 1), Appended(1, 0), None)),
+        ((STARTED, APPENDED), "CloseJob", (STARTED, APPENDED, None)),
+        ((STARTED, APPENDED, ACCEPTED), "nothing", (STARTED, APPENDED, ACCEPTED)),
+    ],
+)
+def test_an_answer_to_another_question_is_a_protocol_error_and_the_question_stays(
+    answers: tuple[object, ...], question: str, wrong: tuple[object, ...]
+) -> None:
     stream = Stream(StartJob(JOB, "t"))
     stream.add(b"a")
-    asked = stream.next_message()
-    with pytest.raises(ProtocolError, match="StartJob with Appended"):
-        stream.on_answer(Appended(1, 1))
-    assert stream.next_message() is asked
+    stream.add(b"b")
+    stream.close()
+    for answer in answers:
+        stream.next_message()
+        stream.on_answer(answer)
+    asked, before = stream.next_message(), (stream.phase, stream.durable, stream.unsent_bytes)
+    assert question == ("nothing" if asked is None else type(asked).__name__)
+    for answer in wrong:
+        with pytest.raises(ProtocolError, match=f"answered {question} with {type(answer).__name__}"):
+            stream.on_answer(answer)
+        assert stream.next_message() is asked
+        assert (stream.phase, stream.durable, stream.unsent_bytes) == before

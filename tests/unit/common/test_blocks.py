@@ -50,6 +50,8 @@ def test_a_slice_outside_the_block_is_refused(start: int, stop: int) -> None:
         (b"\0\0\0", 1),
         (pack_block([b"a"]), 2),
         (pack_block([b"a", b"b"]), 1),
+        (struct.pack("<3I", 5, 0, 1) + b"a", 1),
+        (struct.pack("<3I", 3, 0, 0) + b"ab", 3),
         (struct.pack("<2I", 0, 0), 0),
         (pack_block([b"a"]) + b"x", 1),
         (pack_block([b"a"])[:-1], 1),
@@ -60,6 +62,24 @@ def test_a_slice_outside_the_block_is_refused(start: int, stop: int) -> None:
 def test_a_block_that_does_not_hold_what_it_claims_is_malformed(block: bytes, count: int) -> None:
     with pytest.raises(MalformedMessage):
         check_block(block, count)
+
+
+@pytest.mark.parametrize("offsets", [(0, 3, 2, 4), (0, 900, 2, 4), (5, 4, 7, 9), (0, 1, 5, 4)])
+def test_a_block_whose_slices_would_hold_something_else_is_malformed(offsets: tuple[int, ...]) -> None:
+    """The ends are right, and a scheduler slices without looking at what lies between."""
+    with pytest.raises(MalformedMessage, match="ends before it begins"):
+        check_block(struct.pack("<5I", 3, *offsets) + b"abcd", 3)
+
+
+def test_a_block_that_was_cut_off_says_how_much_is_missing_also_where_it_is_a_slice() -> None:
+    part = slice_block(pack_block([b"ab", b"cde", b"f"]), 1, 3)
+    for read in (lambda block: check_block(block, 2), lambda block: list(block_entries(block))):
+        with pytest.raises(MalformedMessage, match=r"its entries take 4 bytes; it has 1$"):
+            read(part[:-3])
+
+
+def test_the_first_four_bytes_say_how_many_entries_there_are() -> None:
+    assert block_count(struct.pack("<I", 7)) == 7
 
 
 @pytest.mark.parametrize("block", [b"", b"\0\0\0"])

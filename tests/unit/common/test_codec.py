@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Annotated, NamedTuple, NewType
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from typing import Annotated, Literal, NamedTuple, NewType
 
 import msgpack
 import pytest
@@ -23,9 +23,15 @@ class Colour(StrEnum):
     BLUE = "blue"
 
 
+class Shade(str, Enum):  # noqa: UP042  As users write them.
+    """`str(Shade.DARK)` is "Shade.DARK"."""
+
+    DARK = "dark"
+
+
 class Pair(NamedTuple):
     left: int
-    right: int
+    right: Annotated[int, Between(0, 9)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,7 @@ class Message:
     inner: tuple[Inner, ...] = ()
     table: dict[str, int] | None = None
     colour: Colour = Colour.RED
+    note: Annotated[str | None, Longest(5)] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +99,21 @@ def test_a_whole_number_may_stand_for_a_float_and_nothing_else_for_anything() ->
         ({"id": "a", "text": "sixsix"}, "Message.text: 6 long; at most 5"),
         ({"id": "a", "raw": "text"}, "Message.raw: expected bytes, got str"),
         ({"id": "a", "flag": 1}, "Message.flag: expected bool, got int"),
+        ({"id": "a", "note": "sixsix"}, "Message.note: 6 long; at most 5"),
+        ({"id": "a", "note": 1}, "Message.note: expected str, got int"),
         ({"id": "a", "maybe": 3}, "Message.maybe: 3 is not between 1 and 2"),
         ({"id": "a", "pairs": [[1, 2, 3]]}, "Message.pairs: expected array of 2"),
         ({"id": "a", "pairs": [[1, "2"]]}, "Message.pairs: expected int, got str"),
         ({"id": "a", "pairs": [[1, 2]] * 3}, "Message.pairs: 3 long; at most 2"),
+        ({"id": "a", "pairs": [[1, 10]]}, "Message.pairs: 10 is not between 0 and 9"),
+        ({"id": "a", "pairs": [5]}, "Message.pairs: expected array of 2, got int"),
+        ({"id": "a", "pairs": ["ab"]}, "Message.pairs: expected array of 2, got str"),
         ({"id": "a", "pairs": {}}, "Message.pairs: expected array, got dict"),
         ({"id": "a", "inner": [{"number": "x"}]}, "Message.inner.number: expected int"),
         ({"id": "a", "inner": [[1]]}, "Message.inner: expected map"),
         ({"id": "a", "table": {b"k": 1}}, "Message.table: expected map with string keys"),
+        ({"id": "a", "table": {"k": 1, b"k": 2}}, "Message.table: expected map with string keys"),
+        ({"id": "a", "table": ["k"]}, "Message.table: expected map with string keys, got tuple"),
         ({"id": "a", "table": {"k": "1"}}, "Message.table.k: expected int"),
         ({"id": "a", "colour": "green"}, "Message.colour: 'green' is none of red, blue"),
         ({"id": "a", "colour": [1]}, "Message.colour: '(1,)' is none of"),
@@ -123,6 +137,29 @@ def test_no_odd_number_is_between(number: float) -> None:
     assert decoder_for(Bounded)({"seconds": 10}).seconds == 10.0
 
 
+def test_a_field_whose_default_is_made_anew_may_be_missing_and_one_without_may_not() -> None:
+    @dataclass(frozen=True, slots=True)
+    class Labelled:
+        name: str
+        labels: dict[str, str] = field(default_factory=dict[str, str])
+
+    assert decoder_for(Labelled)({"name": "a"}) == Labelled("a", {})
+    with pytest.raises(MalformedMessage, match=r"^Labelled: name missing$"):
+        decoder_for(Labelled)({"labels": {}})
+
+
+@pytest.mark.parametrize(("level", "maybe"), [(0, 1), (10, 2)])
+def test_both_ends_of_what_a_number_may_be_are_allowed(level: int, maybe: int) -> None:
+    message = SET.decode(wire({"id": "a", "level": level, "maybe": maybe}))
+    assert (message.level, message.maybe) == (level, maybe)
+
+
+def test_a_number_that_no_float_holds_is_malformed() -> None:
+    """JSON has them, in a damaged file."""
+    with pytest.raises(MalformedMessage, match=r"^Message\.ratio: a number too large"):
+        decoder_for(Message)({"id": "a", "ratio": 10**400})
+
+
 @pytest.mark.parametrize("version", [PROTOCOL_VERSION + 1, -1])
 def test_another_version_is_a_mismatch_that_names_both(version: int) -> None:
     with pytest.raises(ProtocolMismatch, match=f"version {version}, this one {PROTOCOL_VERSION}"):
@@ -142,6 +179,8 @@ def test_another_version_is_a_mismatch_that_names_both(version: int) -> None:
         bytes(msgpack.packb(["0", "Message", {}]) or b""),
         wire({}, name="Stranger"),
         wire({}, name=["Message"]),
+        wire({}, name={"Message": 1}),
+        wire({"id": "a", 1: 2}),
         wire({}, name=None),
         b"\x91" * 5_000 + b"\x90",
         b"\xdd\xff\xff\xff\xff",
@@ -151,6 +190,26 @@ def test_another_version_is_a_mismatch_that_names_both(version: int) -> None:
 def test_whatever_else_comes_is_malformed(data: bytes) -> None:
     with pytest.raises(MalformedMessage):
         SET.decode(data)
+
+
+@pytest.mark.parametrize(("data", "why"), [(b"", "not msgpack: .*incomplete"), (b"\xc1", "not msgpack: FormatError")])
+def test_what_is_no_msgpack_says_why(data: bytes, why: str) -> None:
+    with pytest.raises(MalformedMessage, match=why):
+        SET.decode(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        wire({}, name="x" * 10_000),
+        wire({"id": "a", "colour": "x" * 10_000}),
+        wire({"id": "a", "table": {"x" * 10_000: "y" * 10_000}}),
+    ],
+)
+def test_of_a_long_text_of_strangers_an_error_shows_the_beginning(data: bytes) -> None:
+    with pytest.raises(MalformedMessage, match="xxxxxxxxxx") as error:
+        SET.decode(data)
+    assert len(str(error.value)) < 200
 
 
 @settings(max_examples=300, deadline=None)
@@ -164,11 +223,40 @@ def test_no_bytes_make_another_error_than_ours(data: bytes) -> None:
             continue
 
 
+def test_a_message_of_just_the_limit_travels_and_one_byte_more_does_not() -> None:
+    head = len(SET.encode(Message(Id("a"), raw=bytes(70_000)))) - 70_000
+    message = Message(Id("a"), raw=bytes(MESSAGE_BYTES_MAX - head))
+    assert SET.decode(SET.encode(message)) == message
+    with pytest.raises(MalformedMessage, match="at most"):
+        SET.encode(Message(Id("a"), raw=message.raw + b"x"))
+
+
 def test_a_message_beyond_the_limit_is_neither_written_nor_read() -> None:
     with pytest.raises(MalformedMessage, match="at most"):
         SET.encode(Message(Id("a"), raw=bytes(MESSAGE_BYTES_MAX)))
     with pytest.raises(MalformedMessage, match="at most"):
         SET.decode(bytes(MESSAGE_BYTES_MAX + 1))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "why"),
+    [
+        ("text", "name\udcff", "surrogates not allowed"),
+        ("level", 1 << 70, "out of range"),
+        ("inner", {1}, "set is not"),
+    ],
+)
+def test_a_field_that_cannot_travel_is_named_malformed_where_it_is_sent(field: str, value: object, why: str) -> None:
+    """An I/O thread sends what users gave it, and must not end over it."""
+    with pytest.raises(MalformedMessage, match=f"^Message cannot be sent: .*{why}"):
+        SET.encode(Message(Id("a"), **{field: value}))  # type: ignore[arg-type]
+
+
+def test_text_of_a_kind_of_its_own_travels_as_its_characters() -> None:
+    assert SET.decode(SET.encode(Message(Id(Shade.DARK), colour=Colour.BLUE))) == Message(
+        Id("dark"), colour=Colour.BLUE
+    )
+    assert type(to_plain(Message(Id(Shade.DARK)))["id"]) is str
 
 
 def test_a_stranger_is_not_sent() -> None:
@@ -186,7 +274,7 @@ def test_plain_data_is_what_json_can_carry_and_is_read_back() -> None:
 
 
 def test_a_type_that_the_codec_does_not_know_is_a_bug_found_at_once() -> None:
-    for kind in (complex, int | str, int | str | None):
+    for kind in (complex, int | str, int | str | None, Literal["a"], list[int], tuple, dict):
         with pytest.raises(TypeError, match="the codec"):
             decoder_for(kind)  # type: ignore[arg-type]
 
@@ -199,4 +287,6 @@ def test_a_field_that_has_its_default_is_not_sent() -> None:
 
 
 def test_plain_data_has_every_field_whatever_its_value() -> None:
-    assert to_plain(Message(Id("a"))).keys() == to_plain(FULL).keys()
+    bare = Message(Id("a"))
+    assert to_plain(bare).keys() == to_plain(FULL).keys()
+    assert decoder_for(Message)(to_plain(bare)) == bare

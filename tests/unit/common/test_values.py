@@ -10,6 +10,7 @@ from enum import Enum, IntEnum, StrEnum
 from fractions import Fraction
 from pathlib import PurePosixPath
 
+import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -35,6 +36,21 @@ class Level(IntEnum):
 
 class Colour(StrEnum):
     RED = "red"
+
+
+class Shade(str, Enum):  # noqa: UP042  As users write them.
+    """`str(Shade.DARK)` is "Shade.DARK"."""
+
+    DARK = "dark"
+
+
+class Title(str):
+    def __str__(self) -> str:
+        return "a title"
+
+
+class Buffer(bytearray):
+    pass
 
 
 class Plain(Enum):
@@ -69,8 +85,12 @@ def test_a_value_comes_out_as_what_it_was(value: object) -> None:
         (OrderedDict(a=1), {"a": 1}),
         (Level.HIGH, 3),
         (Colour.RED, "red"),
+        (Shade.DARK, "dark"),
+        ({Shade.DARK: (Shade.DARK,)}, {"dark": ("dark",)}),
+        (Title("abc"), "abc"),
         (PurePosixPath("a/b"), "a/b"),
         (bytearray(b"x"), b"x"),
+        (Buffer(b"x"), b"x"),
         pytest.param(memoryview(b"x"), b"x", id="memoryview"),
     ],
     ids=repr,
@@ -145,11 +165,18 @@ def nested_bytes(depth: int) -> bytes:
 def test_tuples_lie_in_one_another_as_deep_as_the_limit_and_no_deeper() -> None:
     assert decode_value(encode_value(nested(VALUE_NESTING_MAX))) == nested(VALUE_NESTING_MAX)
     assert decode_value(nested_bytes(VALUE_NESTING_MAX)) == nested(VALUE_NESTING_MAX)
+    assert list(decode_items(value_encoder()([nested(VALUE_NESTING_MAX)]))) == [[nested(VALUE_NESTING_MAX)]]
     with pytest.raises(ItemRefused, match="more than 64 tuples"):
         encode_item([nested(VALUE_NESTING_MAX + 1)])
     for depth in (VALUE_NESTING_MAX + 1, 200, 5_000):
         with pytest.raises(MalformedMessage, match="more than 64 tuples"):
             decode_value(nested_bytes(depth))
+
+
+def test_an_extension_of_a_code_that_nobody_knows_yet_is_handed_on_as_it_came() -> None:
+    data = b"\xc7\x03\x63abc"
+    assert decode_value(data) == msgpack.ExtType(0x63, b"abc")
+    assert encode_value(decode_value(data)) == data
 
 
 @pytest.mark.parametrize("outer", [1, 2, 3, 7, 11, 13])
@@ -175,6 +202,13 @@ def test_an_item_is_arguments() -> None:
     assert list(decode_items(encode_item({"args": 1}))) == [[{"args": 1}]]
 
 
+@pytest.mark.parametrize("value", EXACT, ids=repr)
+def test_an_argument_comes_out_as_what_it_was(value: object) -> None:
+    ((got,),) = decode_items(encode_item((value,)))
+    assert got == value
+    assert type(got) is type(value)
+
+
 def test_items_follow_one_another() -> None:
     payload = b"".join(encode_item(number) for number in range(100))
     assert list(decode_items(memoryview(payload))) == [[number] for number in range(100)]
@@ -182,9 +216,12 @@ def test_items_follow_one_another() -> None:
 
 
 def test_an_item_beyond_the_limit_is_refused_with_the_way_out() -> None:
-    assert encode_item(b"x" * (ITEM_BYTES_MAX - 10))
-    with pytest.raises(ItemRefused, match="send its path"):
-        encode_item(b"x" * ITEM_BYTES_MAX)
+    head = len(encode_item(b"x" * 70_000)) - 70_000
+    largest = b"x" * (ITEM_BYTES_MAX - head)
+    assert len(encode_item(largest)) == len(next(encode_items([largest]))) == ITEM_BYTES_MAX
+    for encode in (encode_item, lambda item: next(encode_items([item]))):
+        with pytest.raises(ItemRefused, match="send its path"):
+            encode(largest + b"x")
 
 
 def test_items_encoded_in_a_row_have_the_same_bytes_as_each_by_itself() -> None:

@@ -14,7 +14,7 @@ NASTY = ["a b", "it's", '"', "$HOME `id` \\", "*", "", "-n", "ä\n;", "{}"]
 
 
 def spec(*command: str, items: bool = True, **options: object) -> CommandSpec:
-    return make_spec(command, items=items, cwd="/", **options)  # type: ignore[arg-type]
+    return make_spec(command, items=items, **{"cwd": "/", **options})  # type: ignore[arg-type]
 
 
 def test_several_arguments_are_executed_as_they_are_and_the_item_stands_in_each() -> None:
@@ -68,6 +68,9 @@ def test_without_items_nothing_is_replaced() -> None:
         (["true"], {"timeout_s": float("nan")}, "--timeout nan"),
         (["true"], {"place": ""}, "--replace: give at least one character"),
         (["true", "x" * SPEC_BYTES_MAX], {}, "put it into a script"),
+        (["cat", "caf\udce9"], {}, r"'caf\udce9' in the command, its folder or --env is not UTF-8: rename it"),
+        (["true"], {"cwd": "/d\udce9"}, "is not UTF-8"),
+        (["true"], {"env": ["A=\udce9"]}, "is not UTF-8"),
     ],
 )
 def test_what_cannot_be_run_is_refused_with_the_way_out(
