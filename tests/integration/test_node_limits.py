@@ -332,12 +332,12 @@ def test_a_worker_over_its_memory_is_killed_and_only_its_item_fails(
 
 def test_a_worker_is_replaced_after_so_many_items_without_loss(scheduler: FakeScheduler, start_node: StartNode) -> None:
     start_node(slots=1, recycle_items=100, feed_s=0.001)
-    chunk = number_chunk("mytasks:pid", 0, 5_000)
+    chunk = number_chunk("mytasks:pid", 0, 1_000)
     scheduler.put(chunk)
     found = scheduler.wait_accounted(chunk)
     assert not found.failures
-    assert len(found.values) == 5_000
-    assert len(set(found.values.values())) >= 3
+    assert len(found.values) == 1_000
+    assert len(set(found.values.values())) >= 5
     wait_for(lambda: [r for r in scheduler.reports if r.load], "a load")
     assert all(r.load.workers_lost == 0 for r in scheduler.reports if r.load)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 
 import pytest
@@ -87,3 +88,46 @@ def test_a_block_too_short_to_be_counted_is_malformed(block: bytes) -> None:
     for read in (block_count, lambda block: list(block_entries(block))):
         with pytest.raises(MalformedMessage):
             read(block)
+
+
+def test_offsets_are_right_where_each_is_at_least_the_one_before_it() -> None:
+    dice = random.Random(7)
+    told: set[bool] = set()
+    for _ in range(5_000):
+        between = [
+            dice.choice((0, 1, 2, 3, 4, 5, (1 << 31) - 1, 1 << 31, (1 << 32) - 1)) for _ in range(dice.randint(1, 6))
+        ]
+        if dice.random() < 0.5:
+            between = sorted(min(each, 4) for each in between)
+        offsets = [0, *between, 4]
+        right = offsets == sorted(offsets)
+        block = struct.pack(f"<I{len(offsets)}I", len(offsets) - 1, *offsets) + b"abcd"
+        assert is_taken(block, len(offsets) - 1) is right, offsets
+        told.add(right)
+    assert told == {True, False}
+
+
+def is_taken(block: bytes, count: int) -> bool:
+    try:
+        check_block(block, count)
+    except MalformedMessage:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("at", [1, 9_999, 16_383, 16_384, 16_385, 32_767, 32_768, 32_769, 39_999, 40_000])
+@pytest.mark.parametrize("wrong", [-1, 1 << 31])
+def test_one_wrong_offset_of_tens_of_thousands_is_found(at: int, wrong: int) -> None:
+    offsets = list(range(100, 40_102))
+    block = struct.pack(f"<I{len(offsets)}I", len(offsets) - 1, *offsets) + bytes(40_001)
+    check_block(block, 40_001)
+    offsets[at] = offsets[at - 1] - 1 if wrong < 0 else wrong
+    with pytest.raises(MalformedMessage, match="ends before it begins"):
+        check_block(struct.pack(f"<I{len(offsets)}I", len(offsets) - 1, *offsets) + bytes(40_001), 40_001)
+
+
+def test_a_slice_of_a_large_block_keeps_the_offsets_of_its_origin_and_is_taken() -> None:
+    block = pack_block([b"x" * 1_000] * 40_000)
+    part = slice_block(block, 30_000, 39_999)
+    check_block(part, 9_999)
+    assert list(block_entries(part))[-1] == b"x" * 1_000
