@@ -257,18 +257,21 @@ class WorkerPool:
         at_start = not slot.ready
         wanted = slot.killed or self._stopped
         executing, peak = ended.executing, ended.memory_bytes_peak
-        why = ""
-        if ended.code == -signal.SIGKILL and not wanted:
+        how, why = describe_exit(ended.code), ""
+        if ended.nonsense:
+            how = f"sent what is no message and was killed ({ended.nonsense})"
+        elif ended.code == -signal.SIGKILL and not wanted:
             why = explain_kill(peak, self.oom_kills.find_recent(asyncio.get_running_loop().time()))
         end = WorkerEnd(
             tuple(slot.feeds),
             executing,
-            describe_exit(ended.code),
+            how,
             why,
             wanted,
             slot.verdict,
             peak,
             ended.log,
+            bool(ended.nonsense),
         )
         slot.worker = None
         slot.ready = False

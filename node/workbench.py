@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from functools import partial
 
 import structlog
@@ -16,7 +17,7 @@ from windrow.node.feeding import FeedOrder, Pace, SlotView, plan_feeds
 from windrow.node.limits import Limits
 from windrow.node.pool import WorkerPool
 from windrow.node.settings import NodeSettings
-from windrow.node.shared_page import SETTLE_S
+from windrow.node.shared_page import SETTLE_S, Executing
 from windrow.node.spool import Spool
 from windrow.node.worker_end import WorkerEnd, find_failure
 from windrow.node.worker_link import FeedOutcomes, Ready, Setup
@@ -243,12 +244,19 @@ class Workbench:
         if not end.wanted and not self.loaded:
             self.errors = (SourceError("--tasks", f"the worker {end.how} while it imported the tasks"),)
             self._on_tasks()
+        ends = [replace(end, executing=self._find_untold(end.feeds)), end] if end.nonsense else [end]
         for number in end.feeds:
-            self._blame(number, end)
+            for each in ends:
+                self._blame(number, each)
             self.book.on_feed_ended(number)
         if end.feeds:
             self._on_news(NEWS_NOW_S)
         self.feed()
+
+    def _find_untold(self, feeds: Sequence[int]) -> Executing | None:
+        """The first item that a worker has not told of: what it sent about that was not understood."""
+        parts = ((number, self.book.get_feed_range(number)) for number in feeds)
+        return next((Executing(number, part.start, 0.0) for number, part in parts if part.length), None)
 
     def _blame(self, number: int, end: WorkerEnd) -> None:
         chunk = self.book.get_chunk(number)

@@ -40,6 +40,8 @@ class WorkerEnd:
     """With `wanted`: which item it was killed for."""
     memory_bytes_peak: int = 0
     log: str = ""
+    nonsense: bool = False
+    """It was killed for what it sent."""
 
 
 def over_time(executing: Executing, limit_s: float, now: float) -> Verdict:

@@ -41,6 +41,8 @@ class Ended:
     """As the kernel counts it: what it had before it became a worker, as a copy of the daemon, is in it."""
     log: str
     """The last lines that it wrote."""
+    nonsense: str = ""
+    """What was wrong with what it sent, where it was killed for that."""
 
 
 OnEnd = Callable[[Ended], None]
@@ -68,6 +70,7 @@ class WorkerProcess:
         self._unsent: list[bytes] = []
         self._closing = False
         self._link_lost = False
+        self._nonsense = ""
         self._exited = False
         ours.setblocking(False)
         self._connecting = self._loop.create_task(self._connect(ours))
@@ -131,11 +134,15 @@ class WorkerProcess:
 
     def _on_nonsense(self, error: MalformedMessage) -> None:
         log.error("a worker sent nonsense and is killed", action="worker_malformed", pid=self.pid, detail=str(error))
+        self._nonsense = str(error)
+        # What it sends from now on comes behind something that nobody has understood.
+        self._link.deaf = self._link_lost = True
         self.kill()
 
     def _on_link_lost(self, error: Exception | None) -> None:
         if isinstance(error, MalformedMessage):
             self._on_nonsense(error)
+            return
         self._link_lost = True
         if self._exited:
             self._end()
@@ -169,7 +176,7 @@ class WorkerProcess:
         executing = self.page.find_executing()
         self.page.close()
         last_lines = self._output.finish()
-        self._on_end(Ended(self._process.returncode, executing, self._memory_bytes_peak, last_lines))
+        self._on_end(Ended(self._process.returncode, executing, self._memory_bytes_peak, last_lines, self._nonsense))
 
 
 class _DaemonSide(asyncio.Protocol):

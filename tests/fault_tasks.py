@@ -72,6 +72,17 @@ def segfaults_at_poison(x: int) -> int:
 
 
 @task
+def babbles(x: int, poison: int) -> int:
+    """Writes into every socket that it finds open, the one to its node among them."""
+    if x == poison:
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                if os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
+                    os.write(int(name), b"\x04\0\0\0junk")
+    return x
+
+
+@task
 def kills_its_node(folder: str, x: int, killer: int) -> int:
     """As an item does that takes all the machine's memory: the daemon is gone before it can say anything."""
     note(folder, f"runs-{x}")

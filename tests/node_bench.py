@@ -138,6 +138,10 @@ class PlayedWorker:
     def die(self, code: int = -11) -> None:
         self._on_end(Ended(code, self.page.find_executing(), 5, "last words"))
 
+    def talk_nonsense(self) -> None:
+        """It is killed for that by whoever reads it."""
+        self._on_end(Ended(-9, self.page.find_executing(), 5, "last words", "not msgpack"))
+
 
 class NotedSpool:
     """Keeps records in memory."""

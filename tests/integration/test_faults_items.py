@@ -150,6 +150,15 @@ def test_one_poison_item_among_100_000_costs_that_item_only(client: Client, how:
     assert [x for x, outcome in enumerate(outcomes) if x != POISON and outcome != x] == []
 
 
+def test_an_item_that_writes_into_the_link_of_its_worker_fails_alone(client: Client) -> None:
+    job = client.start(fault_tasks.babbles, [(x, 17) for x in range(300)])
+    status = job.wait(PATIENCE_S)
+    assert (status.done, status.failed) == (299, 1)
+    [failure] = job.failures()
+    assert (failure.item, failure.kind.value) == (17, "crash")
+    assert "sent what is no message" in failure.message
+
+
 # ── Limits ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -650,6 +650,51 @@ def test_outcomes_lie_in_the_spool_until_the_report_with_them_was_answered() -> 
         assert not node.spool.kept
 
 
+def test_what_a_worker_sends_and_nobody_understands_is_told_of_the_first_item_that_it_had_not_told_of() -> None:
+    """Though it is at no item by then: or the next worker would send the same, and the one after it."""
+    with node_bench(1) as node:
+        warm(node)
+        node.bench.take(chunk(1, 20))
+        node.report()
+        (worker,) = node.workers
+        worker.tell(worker.feeds[0], 3)
+        worker.talk_nonsense()
+        (report,) = node.report()
+        assert [(failure.item, failure.kind, failure.alone) for failure in report.failures] == [
+            (3, FailureKind.CRASH, False)
+        ]
+        assert "not msgpack" in report.failures[0].message
+        node.workers[0].ready(TASK)
+        node.bench.feed()
+        assert node.workers[0].cut == [(1, 4, 20)]
+
+
+def test_after_nonsense_nothing_that_may_have_run_runs_again_where_it_must_not() -> None:
+    with node_bench(1) as node:
+        warm(node)
+        node.bench.take(chunk(1, 5, lease_first=True))
+        node.report()
+        (worker,) = node.workers
+        worker.tell(worker.feeds[0], 1)
+        worker.work_at(worker.feeds[0], 2)
+        worker.talk_nonsense()
+        (report,) = node.report()
+        assert [failure.item for failure in report.failures] == [1, 2]
+
+
+def test_a_worker_that_says_nonsense_once_all_was_told_is_blamed_on_nobody() -> None:
+    with node_bench(1) as node:
+        warm(node)
+        node.bench.take(chunk(1, 5))
+        node.report()
+        (worker,) = node.workers
+        worker.tell(worker.feeds[0], 5)
+        worker.talk_nonsense()
+        (report,) = node.report()
+        assert not report.failures
+        assert [run.start for run in report.values] == [0, 1, 2, 3, 4]
+
+
 def test_a_crash_is_told_of_the_item_at_work_and_the_others_run_elsewhere() -> None:
     with node_bench(1) as node:
         warm(node)
