@@ -338,9 +338,9 @@ def test_a_node_limits_the_memory_of_its_workers_and_replaces_them_after_some_it
         assert (failure.item, failure.kind.value) == (3, "crash")
         assert "the limit is 200 MiB" in failure.message
         assert failure.memory_bytes_peak > 200 << 20
-        pids = values(client.start(fault_tasks.pid, range(3000)))
-        assert len(pids) == 3000
-        assert len(set(pids)) >= 3
+        pids = values(client.start(fault_tasks.pid, range(1000)))
+        assert len(pids) == 1000
+        assert len(set(pids)) >= 5
 
 
 def test_an_item_that_the_kernel_kills_for_its_memory_fails_alone_and_is_told_as_that(tmp_path: Path) -> None:
