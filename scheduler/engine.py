@@ -105,6 +105,8 @@ class Engine:
         """
         began = time.perf_counter()
         now = self._clock()
+        # In each turn, for in each a job may end: that the clock was wrong for a moment would else go unseen.
+        steady = self._wall.is_steady(now)
         commands: list[Command] = []
         for event in news:
             commands += apply(self.state, event, now)
@@ -113,7 +115,7 @@ class Engine:
             commands += apply(self.state, Asked(ask, change), now)
         if now.mono >= self._retention_at:
             # After the changes and before the tick: what was just recalled for one of them is in the core, and stays.
-            commands += self._look_for_ended(now)
+            commands += self._look_for_ended(now, steady=steady)
         commands += apply(self.state, Tick(), now)
         done = self._carry_out(commands)
         self.counts.turns += 1
@@ -131,9 +133,8 @@ class Engine:
         waiting = [fence for fence, chunk in self.state.chunks.items() if chunk.state is not ChunkState.LEASED]
         self._dispatch.settle_others(frozenset(waiting))
 
-    def _look_for_ended(self, now: Now) -> list[Command]:
+    def _look_for_ended(self, now: Now, *, steady: bool) -> list[Command]:
         """One step of letting go what is not kept any more."""
-        steady = self._wall.is_steady(now)
         before = kept_since(self._settings, now) if steady else {}
         ended = self._store.find_ended(before, look_limit(self.state))
         seen = EndedSeen(ended, self._store.has_leftovers(), steady)

@@ -49,6 +49,8 @@ class Follower:
         self.got: dict[int, str] = {}
         self.over = False
         self.was_over = False
+        self.missed = False
+        """The job was removed while nothing that was said reached this client."""
 
     def on_news(self, news: News) -> bool:
         find = self.client.world.clock.find
@@ -67,8 +69,9 @@ class Follower:
         return True
 
     def on_lost(self, error: WindrowError) -> None:
-        if self.was_over and self.client.world.truth.is_removed(self.job):
-            self.over = True
+        truth = self.client.world.truth
+        if truth.is_removed(self.job) and (self.was_over or self.client.heard_at < truth.ended_at(self.job)):
+            self.over, self.missed = True, not self.was_over
             return
         raise self.client.world.clock.find(f"the client of {self.job} lost sight of it: {error}")
 
@@ -86,6 +89,8 @@ class ClientHost:
         self.refused = False
         self.follower = Follower(self)
         self.watchlist = Watchlist(f"client{number}")
+        self.heard_at = 0.0
+        """When it was last answered what it waits for."""
         self.retried = not plan.retry
         self._dice = random.Random(f"{world.scenario.seed} client {number}")
 
@@ -248,7 +253,9 @@ class ClientHost:
             except StoreFailed:
                 await self._sleep(AGAIN_S)
                 continue
-            if not self.watchlist.on_polled(polled):
+            moved = self.watchlist.on_polled(polled)
+            self.heard_at = self.world.clock.now
+            if not moved:
                 await self._sleep(0.05)
             await self._unpause()
 

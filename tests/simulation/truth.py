@@ -197,6 +197,9 @@ class Truth:
     def all_jobs(self) -> list[ModelJob]:
         return [*self.store.jobs.values(), *self.store.removed]
 
+    def ended_at(self, job: JobId) -> float:
+        return self._ended[self.job_of(job).put.no]
+
     def is_removed(self, job: JobId) -> bool:
         return any(each.put.id == job for each in self.store.removed)
 
