@@ -22,7 +22,7 @@ def all_figures(nodes: Iterable[str]) -> dict[str, list[Figure]]:
     """Series → the figures that are judged by it."""
     found = _of_process("scheduler", 1.5, 4.0)
     for node in nodes:
-        # A node remembers its last 8,192 fences, and what it has measured of its last 256 jobs: 2.5 MB until full.
+        # Of what it has measured it keeps the last 256 jobs, and between two trims its heap has holes.
         found |= _of_process(node, 4.0, 4.0)
         found |= _of_process(f"{node} workers", 2.0, 3.0)
         # What they take depends on whether one of them has met an export in this life.
