@@ -13,7 +13,8 @@ def trim_heap() -> None:
 
     By itself glibc gives back only what lies at the heap's end. Messages of all sizes come and go there between small
     objects that stay: with 10 MB in use a daemon had 5 MB of holes after a quarter of an hour. (Blocks of 128 KiB and
-    more each mapped for themselves would leave no holes either, but cost a node twice the processor time.)
+    more each mapped for themselves leave no holes either, but a node took twice the processor time for items of
+    20 kB.)
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:

@@ -14,8 +14,8 @@ class RememberedFences:
     """At least the last `fences_min` fences that were added, and fewer than twice as many.
 
     Counters grow, so those of one node lie close together and a page holds many: among a handful of nodes all of it
-    takes some tens of kilobytes. A fence by itself takes some 300 bytes, by which a node would grow for a quarter of
-    an hour until its list is full. Among hundreds of nodes a page holds one fence or two; then all of it takes 2 MB.
+    takes some tens of kilobytes. Kept one by one, each fence takes some 300 bytes. Among hundreds of nodes a page holds
+    a fence or two, and this takes about as much.
     """
 
     def __init__(self, fences_min: int) -> None:

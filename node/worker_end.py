@@ -6,6 +6,7 @@ import signal
 from dataclasses import dataclass
 
 from windrow.common.messages import ItemFailure
+from windrow.common.texts import counted
 from windrow.common.words import FailureKind
 from windrow.node.shared_page import Executing
 
@@ -101,7 +102,7 @@ def explain_kill(memory_bytes_peak: int, oom_kills: int | None) -> str:
     if oom_kills is None:
         why = "that is what the kernel does when memory runs out"
     elif oom_kills:
-        why = f"memory had run out: the kernel has counted {oom_kills} such kill{'s' * (oom_kills > 1)} just now"
+        why = f"memory had run out: the kernel has counted {counted(oom_kills, 'such kill', 'such kills')} just now"
     else:
         why = "not for want of memory, as the kernel has counted no such kill: somebody else has sent it"
     return f"; {why}; its memory had peaked at {show_bytes(memory_bytes_peak)}"

@@ -49,7 +49,7 @@ OnEnd = Callable[[Ended], None]
 
 
 class WorkerProcess:
-    """Starts at once. `on_message` gets each message and its size; `on_end` comes once, after the last message."""
+    """Starts at once. `on_message` gets each message; `on_end` comes once, after the last message."""
 
     def __init__(self, slot: int, url: str, on_message: OnMessage, on_end: OnEnd) -> None:
         self.page = SharedPage.create()
@@ -192,7 +192,6 @@ class _DaemonSide(asyncio.Protocol):
         try:
             payloads = self._frames.feed(data)
         except MalformedMessage as error:
-            self.deaf = True
             self._on_lost(error)
             return
         for payload in payloads:

@@ -57,6 +57,12 @@ class Rig:
         check_invariants(self.engine.state)
         return done
 
+    def look(self, times: int) -> None:
+        """So many turns, each of which looks for jobs that ended long ago."""
+        for _ in range(times):
+            self.clock.mono += LOOK_EVERY_S + 1.0
+            self.take()
+
     def finish(self) -> Turn:
         chunks = tuple(
             ChunkReport(
@@ -299,34 +305,24 @@ def test_a_wall_clock_that_jumps_ahead_and_is_set_right_again_costs_no_results()
     rig.join()
     rig.take(start_job(items=0))
     rig.take(start_job(OTHER, items=0))
-    for _ in range(1000):
-        rig.clock.mono += LOOK_EVERY_S + 1.0
-        rig.take()
+    rig.look(1000)
     rig.clock.wall_jump_s = 365 * 86_400.0
-    for _ in range(500):
-        rig.clock.mono += LOOK_EVERY_S + 1.0
-        rig.take()
+    rig.look(500)
     rig.clock.wall_jump_s = 0.0
-    for _ in range(1000):
-        rig.clock.mono += LOOK_EVERY_S + 1.0
-        rig.take()
+    rig.look(1000)
     assert rig.store.find_job(JOB) is not None
 
 
 def test_a_job_that_ends_while_the_clock_is_wrong_for_a_moment_is_kept() -> None:
     rig = Rig(CoreSettings(results_kept_s=7 * 86_400.0))
     rig.join()
-    for _ in range(1000):
-        rig.clock.mono += LOOK_EVERY_S + 1.0
-        rig.take()
+    rig.look(1000)
     rig.clock.mono += LOOK_EVERY_S / 4
     rig.clock.wall_jump_s = -365 * 86_400.0
     rig.take(start_job(items=0))
     rig.clock.wall_jump_s = 0.0
     rig.take(start_job(OTHER, items=0))
-    for _ in range(500):
-        rig.clock.mono += LOOK_EVERY_S + 1.0
-        rig.take()
+    rig.look(500)
     assert rig.store.find_job(JOB) is not None
 
 
@@ -337,13 +333,9 @@ def test_a_scheduler_that_starts_under_a_wrong_clock_keeps_its_results_for_an_ho
     rig.take(start_job(OTHER, items=0))
     rig.clock.wall_jump_s = 365 * 86_400.0
     rig.engine = Engine(rig.store, rig.dispatch, CoreSettings(results_kept_s=7 * 86_400.0), rig.clock)
-    for _ in range(500):
-        rig.clock.mono += LOOK_EVERY_S + 1.0
-        rig.take()
+    rig.look(500)
     assert rig.store.find_job(JOB) is not None
-    for _ in range(200):
-        rig.clock.mono += LOOK_EVERY_S + 1.0
-        rig.take()
+    rig.look(200)
     assert rig.store.find_job(JOB) is None
 
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from windrow.common.errors import UsageError, WindrowError
 from windrow.common.messages import FailureInfo
+from windrow.common.texts import counted
 from windrow.common.words import FailureKind
 
 
@@ -61,7 +62,7 @@ class TaskFailed(WindrowError):
     def __str__(self) -> str:
         where = f"item {self.item}" + (f" of job {self.job}" if self.job else "")
         node = f", on node {self.node}" if self.node else ""
-        tries = "1 attempt" if self.attempts == 1 else f"{self.attempts} attempts"
+        tries = counted(self.attempts, "attempt", "attempts")
         head = f"{self.type}: {self.message}" if self.message else self.type
         return f"{head} [{where}{node}, {tries}]"
 

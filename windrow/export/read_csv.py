@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from windrow.common.errors import ExportError
+from windrow.common.texts import counted
 from windrow.export.model import Form
 from windrow.export.rows import BadRow, Rows, TextPlaces, csv_places, undecodable
 
@@ -175,12 +176,8 @@ def _wrong_widths(
         while before < len(taken) and taken[before] <= ordinal:
             before += 1
             ordinal += 1
-        found[ordinal] = _bad(ordinal, places, f"it has {_counted(fields)}, the header has {width}")
+        found[ordinal] = _bad(ordinal, places, f"it has {counted(fields, 'field', 'fields')}, the header has {width}")
     return found
-
-
-def _counted(fields: int) -> str:
-    return "1 field" if fields == 1 else f"{fields} fields"
 
 
 def _bad(ordinal: int, places: TextPlaces, reason: str) -> BadRow:

@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.node_bench import TASK, NodeBench, PlayedWorker, chunk, node_bench
-from windrow.common.messages import ChunkReport, SourceError
+from windrow.common.messages import Chunk, ChunkReport, SourceError
 from windrow.common.words import FailureKind, Fence, JobId, Range
 from windrow.node import chunks
 from windrow.node.chunks import Taken
@@ -29,6 +29,16 @@ def warm(node: NodeBench, item_s: float = 0.001) -> None:
     worker.end(worker.feeds.pop(), item_s=item_s)
     node.report()
     node.news.clear()
+
+
+def at_work(node: NodeBench, one: Chunk, told: int) -> PlayedWorker:
+    """The worker of the only slot, at work on this chunk, with so many of its items told of."""
+    warm(node)
+    node.bench.take(one)
+    node.report()
+    (worker,) = node.workers
+    worker.tell(worker.feeds[0], told)
+    return worker
 
 
 def released(reports: tuple[ChunkReport, ...]) -> dict[int, tuple[Range, ...]]:
@@ -653,12 +663,7 @@ def test_outcomes_lie_in_the_spool_until_the_report_with_them_was_answered() -> 
 def test_what_a_worker_sends_and_nobody_understands_is_told_of_the_first_item_that_it_had_not_told_of() -> None:
     """Though it is at no item by then: or the next worker would send the same, and the one after it."""
     with node_bench(1) as node:
-        warm(node)
-        node.bench.take(chunk(1, 20))
-        node.report()
-        (worker,) = node.workers
-        worker.tell(worker.feeds[0], 3)
-        worker.talk_nonsense()
+        at_work(node, chunk(1, 20), 3).talk_nonsense()
         (report,) = node.report()
         assert [(failure.item, failure.kind, failure.alone) for failure in report.failures] == [
             (3, FailureKind.CRASH, False)
@@ -671,11 +676,7 @@ def test_what_a_worker_sends_and_nobody_understands_is_told_of_the_first_item_th
 
 def test_after_nonsense_nothing_that_may_have_run_runs_again_where_it_must_not() -> None:
     with node_bench(1) as node:
-        warm(node)
-        node.bench.take(chunk(1, 5, lease_first=True))
-        node.report()
-        (worker,) = node.workers
-        worker.tell(worker.feeds[0], 1)
+        worker = at_work(node, chunk(1, 5, lease_first=True), 1)
         worker.work_at(worker.feeds[0], 2)
         worker.talk_nonsense()
         (report,) = node.report()
@@ -684,12 +685,7 @@ def test_after_nonsense_nothing_that_may_have_run_runs_again_where_it_must_not()
 
 def test_a_worker_that_says_nonsense_once_all_was_told_is_blamed_on_nobody() -> None:
     with node_bench(1) as node:
-        warm(node)
-        node.bench.take(chunk(1, 5))
-        node.report()
-        (worker,) = node.workers
-        worker.tell(worker.feeds[0], 5)
-        worker.talk_nonsense()
+        at_work(node, chunk(1, 5), 5).talk_nonsense()
         (report,) = node.report()
         assert not report.failures
         assert [run.start for run in report.values] == [0, 1, 2, 3, 4]
@@ -697,11 +693,7 @@ def test_a_worker_that_says_nonsense_once_all_was_told_is_blamed_on_nobody() -> 
 
 def test_a_crash_is_told_of_the_item_at_work_and_the_others_run_elsewhere() -> None:
     with node_bench(1) as node:
-        warm(node)
-        node.bench.take(chunk(1, 20))
-        node.report()
-        (worker,) = node.workers
-        worker.tell(worker.feeds[0], 3)
+        worker = at_work(node, chunk(1, 20), 3)
         worker.work_at(worker.feeds[0], 5)
         node.take_news()
         worker.die()

@@ -19,6 +19,7 @@ from windrow.cli.ports import ClientPort
 from windrow.cli.supervise import ChildFailed, Plan, Ready, Signals, Supervisor, write_ready
 from windrow.common.config import Config, OriginKind
 from windrow.common.errors import ConfigError, Unreachable, UsageError
+from windrow.common.texts import counted
 
 
 @windrow_command("up")
@@ -205,7 +206,7 @@ def _counter(common: Common, names: list[str], clients: ExitStack) -> Callable[[
 
 
 def _say_ready(common: Common, ready: Ready, nodes: int) -> None:
-    note(f"scheduler {ready.url}, {nodes} node{'s' if nodes > 1 else ''}; clients find it with --url or WINDROW_URL")
+    note(f"scheduler {ready.url}, {counted(nodes, 'node', 'nodes')}; clients find it with --url or WINDROW_URL")
     if ready.http:
         note(f"metrics and health at {ready.http}")
     if common.json:
